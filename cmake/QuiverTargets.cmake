@@ -1,0 +1,65 @@
+# What every target of ours has in common, and how a floor, a program and a test are declared.
+
+# Debian's CMake packages force nothing; C++20 without GNU extensions everywhere.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+find_program(QUIVER_CCACHE ccache)
+if(QUIVER_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${QUIVER_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${QUIVER_CCACHE})
+endif()
+
+# Warnings are errors in our own code; generated and third-party code is not ours.
+function(quiver_common target)
+  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_compile_options(
+    ${target}
+    PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wall
+            -Wextra
+            -Werror
+            -Wshadow
+            -Wnon-virtual-dtor
+            -Woverloaded-virtual>
+            $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
+  quiver_sanitize(${target})
+endfunction()
+
+function(quiver_sanitize target)
+  if(QUIVER_SANITIZE)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${QUIVER_SANITIZE}
+                                             -fno-sanitize-recover=all -fno-omit-frame-pointer>)
+    target_link_options(${target} PUBLIC -fsanitize=${QUIVER_SANITIZE})
+  endif()
+endfunction()
+
+# quiver_floor(NAME): the static library of one floor; subdirectories add to it with target_sources().
+function(quiver_floor name)
+  add_library(${name} STATIC)
+  quiver_common(${name})
+endfunction()
+
+# quiver_program(NAME SOURCES ... LIBS ...): an installed executable.
+function(quiver_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  quiver_common(${name})
+  target_link_libraries(${name} PRIVATE ${ARG_LIBS})
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
+
+# quiver_test(NAME SOURCES ... LIBS ... [LABELS ...] [TIMEOUT seconds]): one GoogleTest binary, one CTest entry.
+# Tests run from the source directory, so that fixtures are found by their path in the repository.
+function(quiver_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  quiver_common(${name})
+  target_link_libraries(${name} PRIVATE ${ARG_LIBS} GTest::gmock GTest::gtest GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()

@@ -1,0 +1,64 @@
+// The one virtual seam of the engine: a model's weights on one device, and forward passes over
+// packed batches.
+#ifndef QUIVER_ENGINE_RUN_BACKEND_H_
+#define QUIVER_ENGINE_RUN_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/run/packed_batch.h"
+#include "engine/types.h"
+
+namespace quiver {
+
+// What a backend can do, fixed at load.
+struct BackendInfo {
+  // For people, such as "cpu (avx512, 8 threads)".
+  std::string device;
+  // Arithmetic that changes a vector's value, as part of the vector space's name, such as "f32".
+  std::string arithmetic;
+  // Tokens of the largest batch it can run at once, and of the longest sequence. The first is at
+  // least the second.
+  int max_batch_tokens = 0;
+  int max_sequence_tokens = 0;
+  // Sequences of the largest batch.
+  int max_batch_sequences = 0;
+};
+
+// One forward pass, resumable after every step. Owned and driven by one thread at a time.
+class Pass {
+ public:
+  virtual ~Pass() = default;
+
+  // Runs steps until the pass is complete or `max_us` microseconds are over (checked at each step's
+  // border, so it may overrun by one step). Returns true when the pass is complete. An error fails
+  // the whole pass; it cannot be resumed.
+  virtual absl::StatusOr<bool> Run(int64_t max_us) = 0;
+
+  // After Run returned true: one result for each sequence, in order. A non-finite value or a zero
+  // norm is an INTERNAL error of that sequence alone. Called at most once.
+  virtual std::vector<absl::StatusOr<EncodedVector>> Finish() = 0;
+};
+
+// Weights on one device. Begin() is called by one thread at a time. A backend says how many passes
+// may be under way; the second is for interactive work that overtakes a bulk pass between its
+// steps.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual const BackendInfo& info() const = 0;
+
+  // Starts a pass over `batch`, which fulfils PackedBatch's invariants. At most two passes may be
+  // alive at once; their steps may interleave, never overlap. The pass keeps its own copy of what
+  // it needs.
+  virtual absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) = 0;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_RUN_BACKEND_H_
