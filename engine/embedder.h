@@ -149,9 +149,10 @@ class Embedder {
   using DoneCallback = absl::AnyInvocable<void(absl::StatusOr<Embedding>)>;
 
   // Queues one tokenized input. `done` is called exactly once if and only if OK is returned; see
-  // Scheduler::Submit for the errors and EmbedTask::done for what it may do.
-  virtual absl::Status Submit(const RequestPlan& plan, TokenizedInput input, SubmitOptions options,
-                              DoneCallback done) = 0;
+  // Scheduler::Submit for the errors and EmbedTask::done for what it may do. Unless OK is returned
+  // `input` is left as it was, so that the caller may try again later.
+  virtual absl::Status Submit(const RequestPlan& plan, TokenizedInput&& input,
+                              SubmitOptions options, DoneCallback done) = 0;
 
   // Takes no more work and finishes what it has by `deadline`; see Scheduler::Drain.
   virtual bool Drain(absl::Time deadline) = 0;
