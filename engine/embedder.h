@@ -17,9 +17,11 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "engine/field_error.h"
 #include "engine/model/model_config.h"
 #include "engine/run/backend.h"
 #include "engine/schedule/scheduler.h"
+#include "engine/text/input_builder.h"
 #include "engine/text/tokenizer.h"
 #include "engine/types.h"
 
@@ -49,11 +51,6 @@ struct RequestPlan {
 
 // One input. The referred-to memory is read only during the call it is passed to.
 using InputRef = std::variant<absl::string_view, absl::Span<const TokenId>>;
-
-struct TokenizedInput {
-  std::vector<TokenId> ids;
-  bool truncated = false;
-};
 
 // The result of one input.
 struct Embedding {
@@ -85,12 +82,6 @@ struct ModelInfo {
   // The space of a request with default options.
   std::string space_fingerprint;
 };
-
-// The field of the request that an INVALID_ARGUMENT of the engine speaks of, such as "dimensions",
-// or empty.
-std::string ErrorField(const absl::Status& status);
-// INVALID_ARGUMENT with `message` about `field`.
-absl::Status FieldError(absl::string_view field, absl::string_view message);
 
 // Thread-safe, all of it, but for creation and destruction.
 class Embedder {
