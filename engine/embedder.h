@@ -136,6 +136,8 @@ class Embedder {
     Lane lane = Lane::kInteractive;
     absl::Time deadline = absl::InfiniteFuture();
     std::shared_ptr<const CancellationFlag> cancellation;
+    // See EmbedTask::tenant.
+    std::string tenant;
   };
   using DoneCallback = absl::AnyInvocable<void(absl::StatusOr<Embedding>)>;
 

@@ -29,7 +29,8 @@ struct BackendInfo {
   int max_batch_sequences = 0;
 };
 
-// One forward pass, resumable after every step. Owned and driven by one thread at a time.
+// One forward pass, resumable after every step. Owned and driven by one thread at a time. May be
+// destroyed before it is complete, when nobody wants its vectors any more.
 class Pass {
  public:
   virtual ~Pass() = default;

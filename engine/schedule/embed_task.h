@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -13,8 +14,9 @@
 
 namespace quiver {
 
-// Set once by whoever no longer wants the answer (a client that went away); read by the scheduler.
-// Shared by all tasks of one request.
+// Set once by whoever no longer wants the answer (a client that went away); read by the scheduler
+// when it packs a batch, between the steps of a pass, and by and by while the task waits. Shared by
+// all tasks of one request.
 class CancellationFlag {
  public:
   void Cancel() { cancelled_.store(true, std::memory_order_relaxed); }
@@ -38,12 +40,16 @@ struct EmbedTask {
   std::vector<TokenId> token_ids;
   OutputSpec output;
   Lane lane = Lane::kInteractive;
-  // Not computed if its batch would start later than this; DEADLINE_EXCEEDED instead.
+  // Not computed if its batch would start later than this, and given up between two steps if it is
+  // still running then; DEADLINE_EXCEEDED instead.
   absl::Time deadline = absl::InfiniteFuture();
   // May be null. Cancelled tasks get CANCELLED.
   std::shared_ptr<const CancellationFlag> cancellation;
-  // Called exactly once, if and only if Submit accepted the task, on the scheduler's thread: must
-  // be quick, must not block and must not call Submit.
+  // On whose behalf. The tenants of a lane get equal parts of it by tokens; within a tenant the
+  // earliest deadline goes first.
+  std::string tenant;
+  // Called exactly once, if and only if Submit accepted the task, on the scheduler's thread or on
+  // that of Drain or the destructor: must be quick, must not block and must not call the scheduler.
   absl::AnyInvocable<void(TaskResult)> done;
 };
 

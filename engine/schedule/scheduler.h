@@ -3,26 +3,46 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/run/backend.h"
+#include "engine/schedule/cost_model.h"
 #include "engine/schedule/embed_task.h"
 
 namespace quiver {
 
+// Where a task was when it was given up without a vector.
+enum class DropPoint : uint8_t { kAdmission, kQueue, kRunning };
+inline constexpr int kNumDropPoints = 3;
+
+// One pass, after its end.
+struct BatchReport {
+  Lane lane = Lane::kInteractive;
+  int sequences = 0;
+  int tokens = 0;
+  // The tokens it might have had.
+  int token_budget = 0;
+  // Time on the device, and what the cost model had said; the latter is zero before the first pass.
+  absl::Duration duration;
+  absl::Duration predicted;
+  // How many times another pass ran between two of its steps.
+  int overtaken = 0;
+  // False if the pass failed as a whole.
+  bool ok = true;
+};
+
 // Told of what the scheduler does, for metrics. Called on the scheduler's thread or a submitter's;
-// must be quick and thread-safe.
+// must be quick and thread-safe, and must not call the scheduler.
 class SchedulerObserver {
  public:
   virtual ~SchedulerObserver() = default;
-  // A batch of `sequences` and `tokens` ran for `duration`; `ok` is false if the pass failed as a
-  // whole.
-  virtual void OnBatch(int sequences, int tokens, absl::Duration duration, bool ok) = 0;
-  // A task left the queue without being computed, or was refused at the door: CANCELLED,
-  // DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE.
-  virtual void OnDropped(Lane lane, absl::StatusCode code) = 0;
+  virtual void OnBatch(const BatchReport& report) = 0;
+  // A task was refused at the door or given up later: CANCELLED, DEADLINE_EXCEEDED,
+  // RESOURCE_EXHAUSTED, UNAVAILABLE.
+  virtual void OnDropped(Lane lane, DropPoint where, absl::StatusCode code) = 0;
 };
 
 // What is waiting and running now.
@@ -30,44 +50,84 @@ struct QueueSnapshot {
   struct LaneState {
     int64_t tasks = 0;
     int64_t tokens = 0;
+    int tenants = 0;
     absl::Duration oldest_age;
+    // How long a task without a deadline that came now would wait, were nothing to come after it.
+    absl::Duration predicted_wait;
+  };
+  struct PassState {
+    Lane lane = Lane::kInteractive;
+    int tasks = 0;
+    int sequences = 0;
+    int tokens = 0;
+    // Since it began; time on the device so far; what the cost model says of the whole.
+    absl::Duration age;
+    absl::Duration device_time;
+    absl::Duration predicted;
+    int overtaken = 0;
   };
   LaneState lanes[kNumLanes];
+  // At most two.
+  std::vector<PassState> passes;
+  // Sums over the passes.
   int running_tasks = 0;
   int running_tokens = 0;
+  bool draining = false;
 };
 
 // Queues tasks and runs them on a backend in batches that are sealed at the moment the device can
 // take them. One thread of its own drives the backend. All methods are thread-safe.
+//
+// - Interactive work overtakes a running bulk pass between two of its steps; bulk work keeps its
+//   share of the device while both have work, and all of it otherwise.
+// - Within a lane tenants get equal parts by tokens. Within a tenant the earliest deadline is
+// first;
+//   a task without one counts as due kPatience after it came.
+// - Tasks with equal ids and output that wait or run in the same lane are computed once.
+// - A pass that fails is run again in halves until the sequences at fault stand alone, so that only
+//   they fail. A backend that throws is one that fails. One that never returns from a call holds
+//   the scheduler's thread: Drain still fails every task by its deadline, the destructor waits.
 class Scheduler {
  public:
+  // What a task without a deadline counts as, for the order of a tenant's tasks.
+  static constexpr absl::Duration kPatience = absl::Seconds(10);
+
   struct Options {
     // Tokens and tasks that may wait in each lane; beyond that Submit refuses. A lane that is empty
-    // takes a task of any size, so that nothing is refused forever.
+    // takes a task of any size, so that nothing is refused forever. A tenant that holds less than a
+    // sixteenth of a lane is still taken up to 5/4 of these, so that one backlog does not shut the
+    // door on everybody else.
     int64_t max_queued_tokens = 4'000'000;
     int64_t max_queued_tasks = 100'000;
     // Tokens of a batch; 0 for the backend's own limit.
     int max_batch_tokens = 0;
-    // Part of the device's tokens that bulk work gets while interactive work is waiting, in [0, 1].
+    // A batch of several sequences is predicted to take no longer than this, so that batches of
+    // long inputs do not hold up short ones; eight times a pass's fixed cost if that is more.
+    absl::Duration interactive_batch_time = absl::Milliseconds(20);
+    absl::Duration bulk_batch_time = absl::Milliseconds(250);
+    // Part of the device's time that bulk work gets while interactive work is waiting, in [0, 1].
     double bulk_share = 0.10;
     // Longest stretch of a pass between two looks at the interactive queue, in microseconds.
     int64_t step_budget_us = 2'000;
+    // What is known of the device's speed beforehand, such as from WarmUp.
+    CostModel cost_model;
   };
 
   // `backend` and `observer` (may be null) must outlive the scheduler.
   static absl::StatusOr<std::unique_ptr<Scheduler>> Create(Options options, Backend* backend,
                                                            SchedulerObserver* observer);
-  // Fails what is queued with UNAVAILABLE, lets the running pass end, and joins the thread.
+  // Fails what is queued with UNAVAILABLE, lets the running passes end, and joins the thread.
   virtual ~Scheduler() = default;
 
   // Takes the task if and only if OK is returned; its `done` is then called exactly once, whatever
   // happens. Otherwise the task is left untouched: RESOURCE_EXHAUSTED with a payload that says how
-  // long to wait (RetryDelay below), UNAVAILABLE while draining, INVALID_ARGUMENT for a task that
+  // long to wait (RetryDelay below), UNAVAILABLE while draining, DEADLINE_EXCEEDED if the deadline
+  // has passed or would before what is ahead of the task is done, INVALID_ARGUMENT for a task that
   // breaks EmbedTask's contract.
   virtual absl::Status Submit(EmbedTask&& task) = 0;
 
   // Takes no more tasks, and waits until all accepted ones are done or `deadline` passes; what is
-  // left then is failed with UNAVAILABLE. Returns whether everything was computed.
+  // left then, running or not, is failed with UNAVAILABLE. Returns whether nothing was left.
   virtual bool Drain(absl::Time deadline) = 0;
 
   virtual QueueSnapshot Snapshot() const = 0;

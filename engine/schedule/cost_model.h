@@ -1,0 +1,52 @@
+#ifndef QUIVER_ENGINE_SCHEDULE_COST_MODEL_H_
+#define QUIVER_ENGINE_SCHEDULE_COST_MODEL_H_
+
+#include <array>
+#include <cstdint>
+
+namespace quiver {
+
+// What a pass costs: a fixed time, a time a token, and a time a pair of tokens of one sequence (its
+// attention). Learned from passes that ran, by least squares of the relative error over
+// non-negative coefficients; what is older counts less, but passes observed with `keep` count
+// forever. A value: copies are independent. Not thread-safe.
+class CostModel {
+ public:
+  // The size of a pass as far as its cost goes.
+  struct Work {
+    int64_t tokens = 0;
+    // Sum over the sequences of their length squared.
+    int64_t pairs = 0;
+
+    Work With(int64_t length) const { return {tokens + length, pairs + length * length}; }
+  };
+
+  // A pass took `us` microseconds. Ignored unless both are positive.
+  void Observe(const Work& work, double us, bool keep = false);
+
+  // 0 while nothing has been observed.
+  double PredictUs(const Work& work) const;
+
+  // The three coefficients, in microseconds.
+  double fixed_us() const { return coefficients_[0]; }
+  double token_us() const { return coefficients_[1]; }
+  double pair_us() const { return coefficients_[2]; }
+
+ private:
+  static constexpr int kTerms = 3;
+  // The normal equations of a weighted least-squares fit.
+  struct Sums {
+    std::array<std::array<double, kTerms>, kTerms> squares = {};
+    std::array<double, kTerms> products = {};
+  };
+
+  void Fit();
+
+  Sums kept_;
+  Sums recent_;
+  std::array<double, kTerms> coefficients_ = {};
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_SCHEDULE_COST_MODEL_H_
