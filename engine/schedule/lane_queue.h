@@ -1,0 +1,113 @@
+#ifndef QUIVER_ENGINE_SCHEDULE_LANE_QUEUE_H_
+#define QUIVER_ENGINE_SCHEDULE_LANE_QUEUE_H_
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "engine/schedule/cost_model.h"
+#include "engine/schedule/job.h"
+#include "engine/schedule/scheduler.h"
+#include "engine/schedule/tenant_queue.h"
+
+namespace quiver {
+
+// The waiting jobs of one lane: how many it takes, which are equal, in which order they go, which
+// nobody wants any more. Also ends the jobs that it gave out. Every task it took is answered by one
+// Completion, in the list that it was made with. Not thread-safe.
+class LaneQueue {
+ public:
+  // What a batch may hold. Its first sequence is exempt.
+  struct Budget {
+    int64_t tokens = 0;
+    int sequences = 0;
+    double us = 0;
+  };
+
+  // Jobs without a deadline may be passed over, in the bulk lane, by smaller ones behind them that
+  // still fit a batch; after this many times the others of the tenant wait.
+  static constexpr int kMaxSkips = 3;
+
+  // `observer` may be null; both must outlive the queue.
+  LaneQueue(Lane lane, const Scheduler::Options& options, SchedulerObserver* observer,
+            std::vector<Completion>* completions);
+  // Must be empty, with no job given out.
+  ~LaneQueue();
+
+  // Takes a task that Excess() found room for.
+  void Add(EmbedTask&& task, int64_t now);
+
+  // Tokens that have to leave before there is room for `task`; 0 if there is room now.
+  int64_t Excess(const EmbedTask& task) const;
+
+  // Tokens that go before `task`, were nothing to come later; a lower bound.
+  int64_t TokensAhead(const EmbedTask& task, int64_t now) const;
+
+  // Removes the next batch: jobs that are wanted, in order, as many as `budget` allows. Empty only
+  // if the queue is then empty. What is left of a failed pass comes first and alone.
+  std::vector<Job*> Seal(const Budget& budget, const CostModel& cost, int64_t now);
+
+  // Takes back jobs of a failed pass, to be tried again in two halves.
+  void Retry(const std::vector<Job*>& jobs);
+
+  // Ends a job that Seal gave out.
+  void Finish(Job* job, absl::StatusOr<EncodedVector> result, int64_t now);
+
+  // Answers the waiters of a job that Seal gave out who cancelled or whose deadline has passed.
+  // Returns false, and the job is gone, if that was the last.
+  bool KeepRunning(Job* job, int64_t now);
+
+  // The same for up to `limit` waiting jobs; goes round all of them from call to call.
+  void Sweep(int64_t now, int limit);
+
+  // Answers every waiting task with `status`.
+  void FailAll(const absl::Status& status, int64_t now);
+
+  bool empty() const { return tasks_ == 0; }
+  int64_t tasks() const { return tasks_; }
+  int64_t tokens() const { return tokens_; }
+  int tenants() const { return tenants_.active(); }
+  // Submission of the job that waits the longest; kNever if empty.
+  int64_t oldest() const { return oldest_ == nullptr ? kNever : oldest_->submitted; }
+  // Length of the job that Seal would begin with; 0 if that is not known without looking further.
+  int64_t head_length() const;
+
+ private:
+  Job* FindEqual(const EmbedTask& task, uint64_t hash) const;
+  int64_t DueOf(const EmbedTask& task, int64_t now) const;
+  void Link(Job* job);
+  void Unlink(Job* job);
+  // The queue has let go of one entry of `job`.
+  void Release(Job* job);
+  void Start(Job* job, int64_t now);
+  // False if none is left; the job is then kDone, to be deleted when no entry refers to it.
+  bool Prune(Job* job, int64_t now, DropPoint where);
+  void Drop(Job* job, Waiter& waiter, const absl::Status& status, int64_t now, DropPoint where);
+  // The job's waiters have been answered.
+  void Retire(Job* job);
+  std::vector<Job*> SealRetry(int64_t now);
+
+  const Lane lane_;
+  const Scheduler::Options& options_;
+  SchedulerObserver* const observer_;
+  std::vector<Completion>* const completions_;
+
+  TenantQueue tenants_;
+  std::deque<std::vector<Job*>> retry_;
+  absl::flat_hash_map<uint64_t, Job*> joinable_;
+  uint64_t next_number_ = 0;
+  // Waiters of the waiting jobs, those among them that may go away, and the jobs' tokens.
+  int64_t tasks_ = 0;
+  int64_t mortal_ = 0;
+  int64_t tokens_ = 0;
+  Job* oldest_ = nullptr;
+  Job* newest_ = nullptr;
+  Job* swept_ = nullptr;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_SCHEDULE_LANE_QUEUE_H_

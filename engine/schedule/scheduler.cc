@@ -1,0 +1,146 @@
+#include "engine/schedule/scheduler.h"
+
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "engine/schedule/device_loop.h"
+#include "engine/schedule/scheduler_core.h"
+
+namespace quiver {
+namespace {
+
+constexpr char kRetryDelayUrl[] = "quiver/retry_delay_ns";
+
+class ThreadedScheduler : public Scheduler {
+ public:
+  ThreadedScheduler(const Options& options, Backend* backend, SchedulerObserver* observer)
+      : core_(options, backend->info(), observer),
+        loop_(&core_, &mutex_, backend, [] { return absl::GetCurrentTimeNanos(); }),
+        thread_([this] { Drive(); }) {}
+
+  ~ThreadedScheduler() override {
+    {
+      absl::MutexLock lock(&mutex_);
+      core_.StopAccepting();
+      core_.FailWaiting(Stopped(), absl::GetCurrentTimeNanos());
+      stop_ = true;
+      wake_.Signal();
+    }
+    loop_.Deliver();
+    thread_.join();
+  }
+
+  absl::Status Submit(EmbedTask&& task) override {
+    absl::MutexLock lock(&mutex_);
+    absl::Status status = core_.Submit(std::move(task), absl::GetCurrentTimeNanos());
+    if (asleep_ && status.ok()) wake_.Signal();
+    return status;
+  }
+
+  bool Drain(absl::Time deadline) override {
+    bool all = true;
+    {
+      absl::MutexLock lock(&mutex_);
+      core_.StopAccepting();
+      ++drainers_;
+      while (!core_.idle() && !idle_.WaitWithDeadline(&mutex_, deadline)) {
+      }
+      --drainers_;
+      if (!core_.idle()) {
+        all = false;
+        const int64_t now = absl::GetCurrentTimeNanos();
+        core_.FailWaiting(Stopped(), now);
+        core_.FailRunning(Stopped(), now);
+      }
+    }
+    loop_.Deliver();
+    return all;
+  }
+
+  QueueSnapshot Snapshot() const override {
+    absl::MutexLock lock(&mutex_);
+    return core_.Snapshot(absl::GetCurrentTimeNanos());
+  }
+
+ private:
+  static absl::Status Stopped() {
+    return absl::UnavailableError("the server stopped before this was computed");
+  }
+
+  void Drive() {
+    for (;;) {
+      const bool worked = loop_.Turn();
+      absl::MutexLock lock(&mutex_);
+      if (drainers_ > 0 && core_.idle()) idle_.SignalAll();
+      if (worked) continue;
+      while (core_.quiet()) {
+        if (stop_) return;
+        asleep_ = true;
+        wake_.Wait(&mutex_);
+        asleep_ = false;
+      }
+    }
+  }
+
+  mutable absl::Mutex mutex_;
+  SchedulerCore core_ ABSL_GUARDED_BY(mutex_);
+  DeviceLoop loop_;
+  absl::CondVar wake_;
+  absl::CondVar idle_;
+  bool asleep_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  int drainers_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::thread thread_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(Options options, Backend* backend,
+                                                             SchedulerObserver* observer) {
+  const BackendInfo& info = backend->info();
+  if (info.max_sequence_tokens < 1 || info.max_batch_tokens < info.max_sequence_tokens ||
+      info.max_batch_sequences < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a backend of ", info.max_batch_tokens, " tokens and ", info.max_batch_sequences,
+        " sequences a batch, ", info.max_sequence_tokens, " tokens a sequence"));
+  }
+  if (options.max_queued_tokens < 1 || options.max_queued_tasks < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("queue limits of ", options.max_queued_tokens,
+                                                   " tokens and ", options.max_queued_tasks,
+                                                   " tasks; each must be at least 1"));
+  }
+  if (options.max_batch_tokens < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a batch of ", options.max_batch_tokens, " tokens"));
+  }
+  if (!(options.bulk_share >= 0 && options.bulk_share <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a bulk share of ", options.bulk_share, "; it must be in [0, 1]"));
+  }
+  if (options.step_budget_us < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a step budget of ", options.step_budget_us, " us; it must be at least 1"));
+  }
+  return std::make_unique<ThreadedScheduler>(options, backend, observer);
+}
+
+absl::Duration RetryDelay(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload = status.GetPayload(kRetryDelayUrl);
+  int64_t nanos = 0;
+  if (!payload.has_value() || !absl::SimpleAtoi(std::string(*payload), &nanos)) {
+    return absl::ZeroDuration();
+  }
+  return absl::Nanoseconds(nanos);
+}
+
+void SetRetryDelay(absl::Status* status, absl::Duration delay) {
+  status->SetPayload(kRetryDelayUrl, absl::Cord(absl::StrCat(absl::ToInt64Nanoseconds(delay))));
+}
+
+}  // namespace quiver

@@ -1,0 +1,148 @@
+#ifndef QUIVER_ENGINE_SCHEDULE_SCHEDULER_CORE_H_
+#define QUIVER_ENGINE_SCHEDULE_SCHEDULER_CORE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/run/backend.h"
+#include "engine/schedule/cost_model.h"
+#include "engine/schedule/job.h"
+#include "engine/schedule/lane_queue.h"
+#include "engine/schedule/scheduler.h"
+
+namespace quiver {
+
+// Everything that the scheduler decides, as a state machine without clock, thread or device: it is
+// told what happened and when, and says what the device is to do next. Whoever drives it does that,
+// reports, and delivers the completions. Not thread-safe. Times are nanoseconds since the epoch.
+//
+// There are two seats for passes. The back seat is for bulk passes, and for an interactive pass
+// that is predicted to be long; the front seat is for interactive passes, which go first. While the
+// front seat's pass runs, the back seat's stands still but for its share:
+//
+// - A bulk pass there is given `bulk_share` of the device's time. It is counted as a credit that
+//   grows with interactive time and shrinks with bulk time while both lanes have work. At the end
+//   of an interactive pass one step's credit lets bulk run; between its steps four, so that a query
+//   that is nearly through is not held up.
+// - A long interactive pass there is given half, and only batches a quarter of what is left of it
+//   may take the front seat.
+class SchedulerCore {
+ public:
+  static constexpr int kFront = 0;
+  static constexpr int kBack = 1;
+  static constexpr int kNumSeats = 2;
+
+  struct Action {
+    enum class Kind {
+      // Nothing to do until a task comes.
+      kWait,
+      // Call Begin with `batch` for `seat`, which is free; report by Failed, or not at all.
+      kBegin,
+      // Run `seat`'s pass for up to `max_us`; report by Ran or Failed; if it is complete, Finish it
+      // and report by Finished or Failed.
+      kRun,
+      // Destroy `seat`'s pass: nobody waits for it any more. No report.
+      kAbandon,
+    };
+    Kind kind = Kind::kWait;
+    int seat = 0;
+    PackedBatch batch;
+    int64_t max_us = 0;
+  };
+
+  // `observer` may be null and must outlive the core.
+  SchedulerCore(const Scheduler::Options& options, const BackendInfo& backend,
+                SchedulerObserver* observer);
+  ~SchedulerCore();
+
+  // As Scheduler::Submit.
+  absl::Status Submit(EmbedTask&& task, int64_t now);
+
+  Action Next(int64_t now);
+  void Ran(int seat, int64_t spent_ns);
+  void Finished(int seat, std::vector<absl::StatusOr<EncodedVector>> results, int64_t now);
+  void Failed(int seat, const absl::Status& error, int64_t now);
+
+  // From now on Submit says UNAVAILABLE.
+  void StopAccepting() { draining_ = true; }
+  // Answers every waiting task, or every running one, with `status`.
+  void FailWaiting(const absl::Status& status, int64_t now);
+  void FailRunning(const absl::Status& status, int64_t now);
+
+  // The tasks answered since the last call. Whoever takes them delivers them and says so.
+  std::vector<Completion> TakeCompletions();
+  void Delivered(size_t completions) { undelivered_ -= completions; }
+
+  // Whether the next action would be kWait.
+  bool quiet() const;
+  // Whether every accepted task has been answered and the answers delivered.
+  bool idle() const;
+
+  QueueSnapshot Snapshot(int64_t now) const;
+  const CostModel& cost_model() const { return cost_; }
+
+ private:
+  struct Seat {
+    // Between kBegin and the report that ends the pass, or kAbandon.
+    bool taken = false;
+    Lane lane = Lane::kInteractive;
+    // Null where nobody waits any more.
+    std::vector<Job*> jobs;
+    // Those that are not null.
+    int wanted = 0;
+    CostModel::Work work;
+    int sequences = 0;
+    double predicted_us = 0;
+    int64_t began = 0;
+    int64_t spent_ns = 0;
+    int overtaken = 0;
+  };
+
+  LaneQueue& lane(Lane which) { return *lanes_[static_cast<int>(which)]; }
+  const LaneQueue& lane(Lane which) const { return *lanes_[static_cast<int>(which)]; }
+  bool HasWork(Lane which) const;
+  absl::Status CheckTask(const EmbedTask& task) const;
+  absl::Status Refuse(Lane lane, absl::Status status);
+  // Whether bulk work is owed `steps` steps.
+  bool BulkIsOwed(int steps) const;
+  bool DropUnwanted(int seat, int64_t now);
+  bool BeginInteractive(int64_t now, Action* action);
+  bool BeginBulk(int64_t now, Action* action);
+  void Occupy(int seat, Lane lane, std::vector<Job*> jobs, int64_t now, Action* action);
+  Action Run(int seat);
+  double InteractiveBudgetUs() const;
+  // Microseconds a token takes, from what ran lately.
+  double TokenUs() const;
+  double PredictWaitUs(Lane lane, int64_t tokens_ahead) const;
+  void Report(const Seat& seat, bool ok);
+
+  const Scheduler::Options options_;
+  const BackendInfo backend_;
+  const int batch_tokens_;
+  SchedulerObserver* const observer_;
+  std::vector<Completion> completions_;
+  std::array<std::unique_ptr<LaneQueue>, kNumLanes> lanes_;
+  std::array<Seat, kNumSeats> seats_;
+  CostModel cost_;
+  // Tokens and microseconds of passes, the older ones counting less.
+  double recent_tokens_ = 0;
+  double recent_us_ = 0;
+  // Device time that the bulk lane, and the back seat's pass if it is interactive, have missed of
+  // their shares.
+  double bulk_credit_us_ = 0;
+  double back_credit_us_ = 0;
+  size_t undelivered_ = 0;
+  // The seat of the last kRun, and whether both lanes had work then.
+  int last_run_ = -1;
+  bool contended_ = false;
+  int64_t last_sweep_ = 0;
+  bool draining_ = false;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_SCHEDULE_SCHEDULER_CORE_H_

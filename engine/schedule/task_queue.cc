@@ -1,0 +1,60 @@
+#include "engine/schedule/task_queue.h"
+
+#include <algorithm>
+
+namespace quiver {
+namespace {
+
+// std::push_heap keeps the greatest at the front.
+constexpr auto kLater = [](const TaskQueue::Entry& a, const TaskQueue::Entry& b) {
+  return b.Before(a);
+};
+
+}  // namespace
+
+void TaskQueue::Push(const Entry& entry) {
+  ++entry.job->entries;
+  if (sorted_.empty() || sorted_.back().entry.Before(entry)) {
+    appended_tokens_ += entry.job->length();
+    sorted_.push_back({entry, appended_tokens_});
+  } else {
+    heap_.push_back(entry);
+    std::push_heap(heap_.begin(), heap_.end(), kLater);
+  }
+}
+
+const TaskQueue::Entry& TaskQueue::Top() const {
+  const Entry* first = nullptr;
+  if (!returned_.empty()) first = &returned_.front();
+  if (!sorted_.empty() && (first == nullptr || sorted_.front().entry.Before(*first))) {
+    first = &sorted_.front().entry;
+  }
+  if (!heap_.empty() && (first == nullptr || heap_.front().Before(*first))) first = &heap_.front();
+  return *first;
+}
+
+TaskQueue::Entry TaskQueue::Pop() {
+  const Entry* top = &Top();
+  const Entry out = *top;
+  if (!returned_.empty() && top == &returned_.front()) {
+    returned_.pop_front();
+  } else if (!sorted_.empty() && top == &sorted_.front().entry) {
+    popped_tokens_ = sorted_.front().tokens;
+    sorted_.pop_front();
+  } else {
+    std::pop_heap(heap_.begin(), heap_.end(), kLater);
+    heap_.pop_back();
+  }
+  return out;
+}
+
+int64_t TaskQueue::TokensUntil(int64_t due) const {
+  if (sorted_.empty() || sorted_.front().entry.due > due) return 0;
+  if (sorted_.back().entry.due <= due) return appended_tokens_ - popped_tokens_;
+  const auto after = std::upper_bound(
+      sorted_.begin(), sorted_.end(), due,
+      [](int64_t limit, const SortedEntry& entry) { return limit < entry.entry.due; });
+  return (after - 1)->tokens - popped_tokens_;
+}
+
+}  // namespace quiver

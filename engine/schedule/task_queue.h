@@ -1,0 +1,60 @@
+#ifndef QUIVER_ENGINE_SCHEDULE_TASK_QUEUE_H_
+#define QUIVER_ENGINE_SCHEDULE_TASK_QUEUE_H_
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "engine/schedule/job.h"
+
+namespace quiver {
+
+// Jobs in order of their due times, equal ones in order of arrival. A job due no earlier than any
+// before it, which is the common case as most tasks have the same time to live, goes in and out in
+// constant time; another in O(log n).
+class TaskQueue {
+ public:
+  struct Entry {
+    int64_t due = 0;
+    uint64_t number = 0;
+    Job* job = nullptr;
+
+    bool Before(const Entry& other) const {
+      return due != other.due ? due < other.due : number < other.number;
+    }
+  };
+
+  bool empty() const { return sorted_.empty() && returned_.empty() && heap_.empty(); }
+
+  void Push(const Entry& entry);
+
+  // The first entry. Not empty.
+  const Entry& Top() const;
+  Entry Pop();
+
+  // Puts an entry back that was popped. Entries popped one after another go back the last first.
+  void PutBack(const Entry& entry) { returned_.push_front(entry); }
+
+  // A lower bound of the tokens of the jobs due at `due` or before.
+  int64_t TokensUntil(int64_t due) const;
+
+ private:
+  struct SortedEntry {
+    Entry entry;
+    // Tokens of all that were ever appended, up to and with this one.
+    int64_t tokens = 0;
+  };
+
+  // Appended in order.
+  std::deque<SortedEntry> sorted_;
+  // Came back from a batch that they did not fit in; in order.
+  std::deque<Entry> returned_;
+  // Came out of order; a binary heap.
+  std::vector<Entry> heap_;
+  int64_t appended_tokens_ = 0;
+  int64_t popped_tokens_ = 0;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_SCHEDULE_TASK_QUEUE_H_
