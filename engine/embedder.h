@@ -67,6 +67,8 @@ struct ModelInfo {
   std::string name;
   ModelConfig config;
   BackendInfo backend;
+  // Digest of the weights, for the vector space's fingerprint.
+  std::string weights_fingerprint;
   int64_t num_parameters = 0;
   int64_t weight_bytes = 0;
   // Element type of most of the weights, as stored: "float32", "float16", "bfloat16".
@@ -111,6 +113,7 @@ class Embedder {
                                                           SchedulerObserver* observer);
 
   // The same over given parts, for tests and other programs: a tokenizer and a backend of any kind.
+  // Of `info` the name, the config and what concerns the weights are given; the rest is filled in.
   static absl::StatusOr<std::unique_ptr<Embedder>> CreateWith(Options options, ModelInfo info,
                                                               std::unique_ptr<Tokenizer> tokenizer,
                                                               std::unique_ptr<Backend> backend,

@@ -1,0 +1,79 @@
+#include "engine/schedule/warm_up.h"
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace quiver {
+namespace {
+
+// No further pass is begun once this much time has been spent.
+constexpr absl::Duration kEnough = absl::Milliseconds(300);
+
+struct Shape {
+  int sequences;
+  int length;
+};
+
+// Each of the three terms of the cost is the greatest part of some pass's: the overhead of the
+// first ones, the tokens of the middle ones, the attention of the last.
+constexpr Shape kShapes[] = {{1, 8}, {1, 8}, {1, 64}, {8, 32}, {1, 256}, {8, 128}, {1, 1024}};
+
+absl::Status RunOnce(Backend* backend, const Shape& shape, int vocabulary_size) {
+  PackedBatch batch;
+  uint32_t id = 1;
+  for (int s = 0; s < shape.sequences; ++s) {
+    std::vector<TokenId> ids(static_cast<size_t>(shape.length));
+    for (TokenId& value : ids) {
+      // Ids from all over the vocabulary, as texts have them.
+      id = id * 1664525 + 1013904223;
+      value = static_cast<TokenId>((id >> 8) % static_cast<uint32_t>(vocabulary_size));
+    }
+    batch.Append(ids, OutputSpec{.dimensions = 1});
+  }
+  auto pass = backend->Begin(std::move(batch));
+  if (!pass.ok()) return pass.status();
+  for (;;) {
+    absl::StatusOr<bool> complete = (*pass)->Run(std::numeric_limits<int32_t>::max());
+    if (!complete.ok()) return complete.status();
+    if (*complete) break;
+  }
+  for (const auto& vector : (*pass)->Finish()) {
+    if (!vector.ok()) return vector.status();
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost) {
+  const BackendInfo& info = backend->info();
+  const absl::Time start = absl::Now();
+  bool first = true;
+  for (const Shape& shape : kShapes) {
+    if (shape.length > info.max_sequence_tokens || shape.sequences > info.max_batch_sequences ||
+        shape.sequences * shape.length > info.max_batch_tokens) {
+      continue;
+    }
+    const absl::Time begin = absl::Now();
+    if (absl::Status s = RunOnce(backend, shape, vocabulary_size); !s.ok()) return s;
+    const absl::Time end = absl::Now();
+    // The very first pass takes what only the first one takes.
+    if (!first) {
+      const int64_t length = shape.length;
+      cost->Observe({shape.sequences * length, shape.sequences * length * length},
+                    absl::ToDoubleMicroseconds(end - begin), /*keep=*/true);
+    }
+    first = false;
+    if (end - start > kEnough) break;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace quiver
