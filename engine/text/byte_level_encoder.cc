@@ -15,8 +15,10 @@ using nlohmann::json;
 
 struct PreTokenizer {
   SplitPattern pattern = SplitPattern::kNone;
-  // Pieces that do not begin with a space get one.
-  bool add_prefix_space = false;
+  // ByteLevel gives what does not begin with a space one: the text if it splits itself, else each
+  // piece that it gets.
+  bool space_before_text = false;
+  bool space_before_pieces = false;
 };
 
 absl::Status ReadSplit(JsonFields* fields, PreTokenizer* out) {
@@ -45,12 +47,13 @@ absl::Status ReadSplit(JsonFields* fields, PreTokenizer* out) {
 
 absl::Status ReadByteLevel(JsonFields* fields, PreTokenizer* out) {
   const bool use_regex = fields->Bool("use_regex", true);
-  out->add_prefix_space = fields->Bool("add_prefix_space", true);
+  const bool add_prefix_space = fields->Bool("add_prefix_space", true);
   if (!fields->status().ok()) return fields->status();
   if (use_regex && out->pattern != SplitPattern::kNone) {
     return absl::UnimplementedError("pre_tokenizer ByteLevel with use_regex after a Split");
   }
   if (use_regex) out->pattern = SplitPattern::kGpt2;
+  (use_regex ? out->space_before_text : out->space_before_pieces) = add_prefix_space;
   return absl::OkStatus();
 }
 
@@ -102,18 +105,16 @@ class ByteLevelEncoder : public TextEncoder {
     std::string spaced;
     const char* p = text.data();
     const char* end = p + text.size();
-    // A ByteLevel that splits by itself adds its space before it splits.
-    const bool splits_spaced = pre_tokenizer_.pattern == SplitPattern::kGpt2;
-    if (pre_tokenizer_.add_prefix_space && splits_spaced && *p != ' ') {
+    if (pre_tokenizer_.space_before_text && *p != ' ') {
       spaced = absl::StrCat(" ", text);
       p = spaced.data();
       end = p + spaced.size();
     }
-    const bool space_each = pre_tokenizer_.add_prefix_space && !splits_spaced;
     while (p != end) {
       const char* next = MatchSplit(pre_tokenizer_.pattern, p, end);
       absl::string_view piece(p, static_cast<size_t>(next - p));
-      if (space_each && *p != ' ') piece = spaced = absl::StrCat(" ", piece);
+      if (pre_tokenizer_.space_before_pieces && *p != ' ')
+        piece = spaced = absl::StrCat(" ", piece);
       model_->Encode(piece, ids);
       p = next;
     }
