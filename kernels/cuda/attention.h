@@ -1,6 +1,7 @@
 // Softmax attention over packed sequences of different lengths, on the device.
 //
-//   out[i, h] = sum_j softmax_j(scale * <q[i, h], k[j, g]>) v[j, g],   g = h / (num_heads / num_kv_heads)
+//   out[i, h] = sum_j softmax_j(scale * <q[i, h], k[j, g]>) v[j, g],   g = h / (num_heads /
+//   num_kv_heads)
 //
 // where j runs over the keys of i's own sequence, and for causal attention only over positions up
 // to i's. Inputs and output are BF16 or FP16; scores, softmax and accumulation are F32.
@@ -63,7 +64,8 @@ struct AttentionLaunch {
   AttentionKernel kernel = AttentionKernel::kShort;
   int32_t first_tile = 0;
   int32_t num_tiles = 0;
-  double flop = 0;  // 4 * head_dim * num_heads for each visible pair of query and key
+  int32_t max_kv_rows = 0;  // of the tiles' sequences
+  double flop = 0;          // 4 * head_dim * num_heads for each visible pair of query and key
 };
 
 struct AttentionPlan {
