@@ -11,7 +11,10 @@ if(NOT QUIVER_CUDA STREQUAL "OFF")
     endif()
     enable_language(CUDA)
     # CMake 3.25 does not know that nvcc 13 speaks C++20.
-    string(APPEND CMAKE_CUDA_FLAGS " -std=c++20")
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+    list(APPEND CMAKE_CUDA_COMPILE_FEATURES cuda_std_20)
+    set(CMAKE_CUDA_STANDARD 20)
     set(QUIVER_HAS_CUDA TRUE)
 
     set(cuda_root "${CMAKE_CUDA_COMPILER_TOOLKIT_ROOT}")
