@@ -56,7 +56,11 @@ __device__ __forceinline__ void CommitCopies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-__device__ __forceinline__ void WaitForCopies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+// Waits until at most kPending committed groups of copies are under way.
+template <int kPending>
+__device__ __forceinline__ void WaitForCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
 
 __device__ __forceinline__ void LoadMatrix4(uint32_t (&r)[4], uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -172,6 +176,8 @@ __global__ void __launch_bounds__(kThreads)
   CopyRows<kDim, kTileRows>(q_shared, q, q_stride, tile.num_rows);
   CopyRows<kDim, kBlockKeys>(k_shared, k, k_stride, keys);
   CommitCopies();
+  CopyRows<kDim, kBlockKeys>(v_shared, v, v_stride, keys);
+  CommitCopies();
 
   float acc[kSlabs][kDimGroups][4];
   float row_max[kSlabs][2];
@@ -190,10 +196,15 @@ __global__ void __launch_bounds__(kThreads)
   for (int block = 0; block < num_blocks; ++block) {
     const int key0 = block * kBlockKeys;
     const bool active = warp_has_rows && (!params.causal || key0 <= warp_last_position);
-    WaitForCopies();
-    __syncthreads();
-    CopyRows<kDim, kBlockKeys>(v_shared, v + key0 * v_stride, v_stride, keys - key0);
-    CommitCopies();
+    if (block == 0) {
+      WaitForCopies<1>();
+      __syncthreads();
+    } else {
+      WaitForCopies<0>();
+      __syncthreads();
+      CopyRows<kDim, kBlockKeys>(v_shared, v + key0 * v_stride, v_stride, keys - key0);
+      CommitCopies();
+    }
 
     float s[kSlabs][kKeyGroups][4];
     if (active) {
@@ -245,7 +256,7 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
 
-    WaitForCopies();
+    WaitForCopies<0>();
     __syncthreads();
     if (block + 1 < num_blocks) {
       const int next = key0 + kBlockKeys;

@@ -1,17 +1,17 @@
 // Attention by wgmma and the tensor copy engine, sm_90a, head_dim 128.
 //
 // Work mapping: one block a multiprocessor takes items (a tile of 128 queries of one head) off a
-// list until it is empty, longest first. Its first warpgroup copies, Q once an item and blocks of
-// 128 keys through two-stage rings of K and V; two warpgroups of 64 query rows each compute. With
-// clusters, two blocks take the same tile for two query heads of one key head, and each copies half
-// of every K and V block to both, which halves the reads from L2.
+// list until it is empty, longest first. Its first warpgroup copies: Q once an item, blocks of 128
+// keys through one ring for K and V. Two warpgroups of 64 query rows each compute.
 //
 // A computing warpgroup overlaps within itself: Q K^T of the next block and P V of this one are in
-// flight together, and the next block's softmax runs under P V. And with its neighbour: the two
-// take turns to issue products, so that one's softmax runs under the other's products.
+// flight together, and the next block's softmax runs under P V. This goes on from the last block of
+// an item to the first of the next, so that short items cost no start. And it overlaps with its
+// neighbour: the two take turns to issue products, so that one's softmax and output run under the
+// other's products.
 //
-// Bound: 4 * 128 operations for each visible pair against wgmma's dense rate. An exponential takes
-// half as long as its two products of 128, so that softmax just hides.
+// Bound: 4 * 128 operations for each visible pair against wgmma's dense rate; a block's
+// exponentials take half as long as its products. Short sequences: the bytes of Q and the output.
 #include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -28,24 +28,24 @@ namespace {
 constexpr int kDim = 128;
 constexpr int kTileRows = kAttentionTileRows;
 constexpr int kBlockKeys = 128;
-constexpr int kStages = 2;
+constexpr int kStages = 5;
 constexpr int kThreads = 384;
 constexpr int kComputeWarps = 8;
 constexpr int kItemSlots = 2;
+constexpr int kQBuffers = 2;
 
 constexpr int kHalfTileBytes = 128 * 64 * 2;  // 128 rows of 64 columns
 constexpr int kTileBytes = 2 * kHalfTileBytes;
 constexpr int kQOffset = 0;
-constexpr int kKOffset = kQOffset + kTileBytes;
-constexpr int kVOffset = kKOffset + kStages * kTileBytes;
-constexpr int kOutOffset = kVOffset + kStages * kTileBytes;
-constexpr int kItemOffset = kOutOffset + kTileBytes;
+constexpr int kRingOffset = kQOffset + kQBuffers * kTileBytes;
+constexpr int kItemOffset = kRingOffset + kStages * kTileBytes;
 constexpr int kItemBytes = 32;
 constexpr int kBarrierOffset = kItemOffset + kItemSlots * kItemBytes;
-constexpr int kNumBarriers = 2 + 4 * kStages + 2 * kItemSlots;
+constexpr int kNumBarriers = 4 * kQBuffers + 2 * kStages + 2 * kItemSlots;
 constexpr int kSharedBytes = kBarrierOffset + kNumBarriers * 8;
 // Dynamic shared memory starts on a 16-byte border; the swizzle wants 1024.
 constexpr int kSharedBytesAligned = kSharedBytes + 1024;
+static_assert(kSharedBytesAligned <= 227 * 1024);
 
 struct Sm90Params {
   CUtensorMap q_map;
@@ -56,8 +56,8 @@ struct Sm90Params {
   const AttentionTile* tiles;
   int32_t* counters;
   int num_tiles;
-  int units;          // heads, or pairs of heads with clusters
-  int section_units;  // units that run through all tiles before the next ones start
+  int num_heads;
+  int section_heads;  // heads that run through all tiles before the next ones start
   int group;
   bool causal;
   float scale_log2;
@@ -66,7 +66,7 @@ struct Sm90Params {
 // What is in a slot of the item ring; num_rows < 0 ends the list.
 struct Item {
   AttentionTile tile;
-  int unit;
+  int head;
 };
 
 template <typename T>
@@ -96,148 +96,127 @@ using namespace hopper;
 
 struct Barriers {
   uint32_t base;
-  __device__ uint32_t q_full() const { return base; }
-  __device__ uint32_t q_empty() const { return base + 8; }
-  __device__ uint32_t k_full(int stage) const { return base + 16 + stage * 8; }
-  __device__ uint32_t k_empty(int stage) const { return base + 16 + (kStages + stage) * 8; }
-  __device__ uint32_t v_full(int stage) const { return base + 16 + (2 * kStages + stage) * 8; }
-  __device__ uint32_t v_empty(int stage) const { return base + 16 + (3 * kStages + stage) * 8; }
-  __device__ uint32_t item_full(int slot) const { return base + 16 + (4 * kStages + slot) * 8; }
-  __device__ uint32_t item_empty(int slot) const {
-    return base + 16 + (4 * kStages + kItemSlots + slot) * 8;
+  // Q's are those of one warpgroup's rows of a buffer.
+  __device__ uint32_t q_full(int buffer, int warpgroup) const {
+    return base + (buffer * 2 + warpgroup) * 8;
+  }
+  __device__ uint32_t q_empty(int buffer, int warpgroup) const {
+    return q_full(buffer + kQBuffers, warpgroup);
+  }
+  __device__ uint32_t full(int stage) const { return base + (4 * kQBuffers + stage) * 8; }
+  __device__ uint32_t empty(int stage) const { return full(stage + kStages); }
+  __device__ uint32_t item_full(int slot) const { return full(slot + 2 * kStages); }
+  __device__ uint32_t item_empty(int slot) const { return item_full(slot + kItemSlots); }
+};
+
+// A place in a ring of kSize and the parity of the round it is in.
+template <int kSize>
+struct Cursor {
+  int index = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void Advance() {
+    if (++index == kSize) {
+      index = 0;
+      parity ^= 1;
+    }
   }
 };
 
 __device__ __forceinline__ Item LoadItem(const Sm90Params& params, int index) {
   Item item;
-  if (index >= params.num_tiles * params.units) {
-    item.tile.num_rows = -1;
-    item.unit = 0;
-    return item;
-  }
-  const int section_items = params.num_tiles * params.section_units;
+  item.tile.num_rows = -1;
+  if (index >= params.num_tiles * params.num_heads) return item;
+  const int section_items = params.num_tiles * params.section_heads;
   const int section = index / section_items;
   const int rest = index % section_items;
-  item.tile = params.tiles[rest / params.section_units];
-  item.unit = section * params.section_units + rest % params.section_units;
+  item.tile = params.tiles[rest / params.section_heads];
+  item.head = section * params.section_heads + rest % params.section_heads;
   return item;
 }
 
-// Counts items through the ring and hands them out; in a cluster block 0 leads.
-template <int kCluster>
-__device__ __forceinline__ void PublishItem(uint32_t slot_address, uint32_t full,
-                                            const Item& item) {
-#pragma unroll
-  for (int rank = 0; rank < kCluster; ++rank) {
-    const uint32_t to = PeerAddress(slot_address, rank);
-    StorePeer4(to, item.tile.q_row, item.tile.q_position, item.tile.num_rows, item.tile.kv_row);
-    StorePeer4(to + 16, item.tile.kv_rows, item.unit, 0, 0);
-    BarrierArrivePeer(PeerAddress(full, rank));
-  }
+__device__ __forceinline__ void WriteItem(char* slot, const Item& item) {
+  *reinterpret_cast<int4*>(slot) =
+      make_int4(item.tile.q_row, item.tile.q_position, item.tile.num_rows, item.tile.kv_row);
+  *reinterpret_cast<int2*>(slot + 16) = make_int2(item.tile.kv_rows, item.head);
 }
 
 __device__ __forceinline__ Item ReadItem(const char* slot) {
   const int4 low = *reinterpret_cast<const int4*>(slot);
-  const int4 high = *reinterpret_cast<const int4*>(slot + 16);
+  const int2 high = *reinterpret_cast<const int2*>(slot + 16);
   Item item;
   item.tile.q_row = low.x;
   item.tile.q_position = low.y;
   item.tile.num_rows = low.z;
   item.tile.kv_row = low.w;
   item.tile.kv_rows = high.x;
-  item.unit = high.y;
+  item.head = high.y;
   return item;
 }
 
-// One K or V block: whole, or this block's half of its rows to both blocks of the cluster.
-template <int kCluster>
-__device__ __forceinline__ void CopyBlock(uint32_t shared, const CUtensorMap* map, int kv_head,
-                                          int row, uint32_t rank, uint32_t full) {
-  BarrierArriveExpect(full, kTileBytes);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const uint32_t to = shared + half * kHalfTileBytes;
-    if constexpr (kCluster == 1) {
-      CopyBox3(to, map, half * 64, kv_head, row, full);
-    } else {
-      CopyBox3Multicast(to + rank * (kHalfTileBytes / 2), map, half * 64, kv_head, row + rank * 64,
-                        full, 3);
-    }
-  }
-}
-
-// The copying thread of a block.
-template <int kCluster>
+// The copying thread. The order in the ring is that of use: K of a block comes before V of the
+// block before it, across items too.
 __device__ __forceinline__ void Produce(const Sm90Params& params, char* shared_bytes,
-                                        uint32_t shared, Barriers barriers, uint32_t rank) {
-  const int first = blockIdx.x / kCluster;
-  const int num_clusters = gridDim.x / kCluster;
-  int q_phase = 0;
-  int slot = 0;
-  int slot_phase = 0;
-  int copied = 0;  // K (and V) blocks so far
-  Item item;
-  if (rank == 0) item = LoadItem(params, first);
+                                        uint32_t shared, Barriers barriers) {
+  const int num_blocks_in_grid = static_cast<int>(gridDim.x);
+  Cursor<kQBuffers> q;
+  Cursor<kItemSlots> slot;
+  Cursor<kStages> ring;
+
+  const auto copy_block = [&](const CUtensorMap* map, int kv_head, int row) {
+    const uint32_t full = barriers.full(ring.index);
+    const uint32_t to = shared + kRingOffset + ring.index * kTileBytes;
+    BarrierWait(barriers.empty(ring.index), ring.parity ^ 1);
+    BarrierArriveExpect(full, kTileBytes);
+    CopyBox3(to, map, 0, kv_head, row, full);
+    CopyBox3(to + kHalfTileBytes, map, 64, kv_head, row, full);
+    ring.Advance();
+  };
+
+  // Indices and items are fetched an item ahead of their use.
+  Item item = LoadItem(params, static_cast<int>(blockIdx.x));
+  int next_index = atomicAdd(&params.counters[0], 1) + num_blocks_in_grid;
+  int v_head = 0;
+  int v_row = -1;  // of the block whose K is copied and whose V is not; -1 if there is none
   while (true) {
-    if (rank == 0) {
-      BarrierWait(barriers.item_empty(slot), slot_phase ^ 1);
-      PublishItem<kCluster>(shared + kItemOffset + slot * kItemBytes, barriers.item_full(slot),
-                            item);
-    } else {
-      BarrierWait(barriers.item_full(slot), slot_phase);
-      item = ReadItem(shared_bytes + kItemOffset + slot * kItemBytes);
-      BarrierArrivePeer(PeerAddress(barriers.item_empty(slot), 0));
-    }
-    if (++slot == kItemSlots) {
-      slot = 0;
-      slot_phase ^= 1;
-    }
+    BarrierWait(barriers.item_empty(slot.index), slot.parity ^ 1);
+    WriteItem(shared_bytes + kItemOffset + slot.index * kItemBytes, item);
+    BarrierArrive(barriers.item_full(slot.index));
+    slot.Advance();
     if (item.tile.num_rows < 0) break;
-    int next = 0;
-    if (rank == 0) next = atomicAdd(&params.counters[0], 1) + num_clusters;
+    const Item next = LoadItem(params, next_index);
+    next_index = atomicAdd(&params.counters[0], 1) + num_blocks_in_grid;
 
     if (item.tile.num_rows > 0) {
-      const int head = item.unit * kCluster + static_cast<int>(rank);
-      const int kv_head = head / params.group;
+      const int kv_head = item.head / params.group;
       const int num_blocks = (VisibleKeys(item.tile, params.causal) + kBlockKeys - 1) / kBlockKeys;
-
-      BarrierWait(barriers.q_empty(), q_phase ^ 1);
-      BarrierArriveExpect(barriers.q_full(), kTileBytes);
-      CopyBox3(shared + kQOffset, &params.q_map, 0, head, item.tile.q_row, barriers.q_full());
-      CopyBox3(shared + kQOffset + kHalfTileBytes, &params.q_map, 64, head, item.tile.q_row,
-               barriers.q_full());
-      q_phase ^= 1;
-
-      // K runs one block ahead of V.
-      for (int i = 0; i <= num_blocks; ++i) {
-        if (i < num_blocks) {
-          const int count = copied + i;
-          const int stage = count % kStages;
-          BarrierWait(barriers.k_empty(stage), count / kStages % 2 ^ 1);
-          CopyBlock<kCluster>(shared + kKOffset + stage * kTileBytes, &params.k_map, kv_head,
-                              item.tile.kv_row + (num_blocks - 1 - i) * kBlockKeys, rank,
-                              barriers.k_full(stage));
-        }
-        if (i > 0) {
-          const int count = copied + i - 1;
-          const int stage = count % kStages;
-          BarrierWait(barriers.v_empty(stage), count / kStages % 2 ^ 1);
-          CopyBlock<kCluster>(shared + kVOffset + stage * kTileBytes, &params.v_map, kv_head,
-                              item.tile.kv_row + (num_blocks - i) * kBlockKeys, rank,
-                              barriers.v_full(stage));
-        }
+#pragma unroll
+      for (int warpgroup = 0; warpgroup < 2; ++warpgroup) {
+        const uint32_t full = barriers.q_full(q.index, warpgroup);
+        const uint32_t to = shared + kQOffset + q.index * kTileBytes + warpgroup * 64 * 128;
+        const int row = item.tile.q_row + warpgroup * 64;
+        BarrierWait(barriers.q_empty(q.index, warpgroup), q.parity ^ 1);
+        BarrierArriveExpect(full, kTileBytes / 2);
+        CopyBox3(to, &params.q_map, 0, item.head, row, full);
+        CopyBox3(to + kHalfTileBytes, &params.q_map, 64, item.head, row, full);
       }
-      copied += num_blocks;
+      q.Advance();
+      for (int block = num_blocks - 1; block >= 0; --block) {
+        const int row = item.tile.kv_row + block * kBlockKeys;
+        copy_block(&params.k_map, kv_head, row);
+        if (v_row >= 0) copy_block(&params.v_map, v_head, v_row);
+        v_head = kv_head;
+        v_row = row;
+      }
     }
-    if (rank == 0) item = LoadItem(params, next);
+    item = next;
   }
-  if (rank == 0) {
-    // The last to finish leaves the counters as they were found.
-    __threadfence();
-    if (atomicAdd(&params.counters[1], 1) == num_clusters - 1) {
-      params.counters[0] = 0;
-      params.counters[1] = 0;
-    }
+  if (v_row >= 0) copy_block(&params.v_map, v_head, v_row);
+
+  // The last to finish leaves the counters as they were found.
+  __threadfence();
+  if (atomicAdd(&params.counters[1], 1) == num_blocks_in_grid - 1) {
+    params.counters[0] = 0;
+    params.counters[1] = 0;
   }
 }
 
@@ -321,186 +300,220 @@ __device__ __forceinline__ void Rescale(float (&acc)[64], const float (&rescale)
   for (int i = 0; i < 64; ++i) acc[i] *= rescale[i / 2 % 2];
 }
 
-// One thread of each warp tells the copying thread of every block of the cluster.
-template <int kCluster>
+// One thread of each warp tells the copying thread.
 __device__ __forceinline__ void Release(uint32_t barrier) {
-  const uint32_t lane = threadIdx.x % 32;
-  if constexpr (kCluster == 1) {
-    if (lane == 0) BarrierArrive(barrier);
-  } else {
-    if (lane < kCluster) BarrierArrivePeer(PeerAddress(barrier, lane));
-  }
+  if (threadIdx.x % 32 == 0) BarrierArrive(barrier);
 }
 
 // One of the two computing warpgroups, `warpgroup` 0 or 1.
-template <typename T, int kCluster>
+template <typename T>
 __device__ __forceinline__ void Consume(const Sm90Params& params, char* shared_bytes,
-                                        uint32_t shared, Barriers barriers, uint32_t rank,
-                                        int warpgroup) {
+                                        uint32_t shared, Barriers barriers, int warpgroup) {
   constexpr int kTurnBarrier = 1;
+  constexpr int kOwnBarrier = 3;
   const int thread = threadIdx.x % 128;
   const int warp = thread / 32;
   const int lane = thread % 32;
-  const int row_in_tile = warpgroup * 64 + warp * 16 + lane / 4;
 
   const uint64_t q_descriptor = TileDescriptor(shared + kQOffset + warpgroup * 64 * 128, 0);
-  const uint64_t k_descriptor = TileDescriptor(shared + kKOffset, 0);
-  const uint64_t v_descriptor = TileDescriptor(shared + kVOffset, kHalfTileBytes);
-  constexpr uint64_t kStageStep = kTileBytes >> 4;
+  const uint64_t k_descriptor = TileDescriptor(shared + kRingOffset, 0);
+  const uint64_t v_descriptor = TileDescriptor(shared + kRingOffset, kHalfTileBytes);
+  constexpr uint64_t kTileStep = kTileBytes >> 4;
 
-  // The first turn is warpgroup 0's.
-  if (warpgroup == 1) NamedBarrierArrive(kTurnBarrier, 256);
+  Cursor<kQBuffers> q;
+  Cursor<kItemSlots> slot;
+  Cursor<kStages> ring;
+  Item item;
+  int keys = 0;    // that the item sees
+  int block = 0;   // whose weights are in p
+  int v_rows = 0;  // of that block that are the sequence's own
 
-  int q_phase = 0;
-  int slot = 0;
-  int slot_phase = 0;
-  int used = 0;  // K (and V) blocks so far
-  while (true) {
-    BarrierWait(barriers.item_full(slot), slot_phase);
-    const Item item = ReadItem(shared_bytes + kItemOffset + slot * kItemBytes);
-    __syncwarp();
-    if (lane == 0) BarrierArrivePeer(PeerAddress(barriers.item_empty(slot), 0));
-    if (++slot == kItemSlots) {
-      slot = 0;
-      slot_phase ^= 1;
+  float acc[64];
+  float s[64];
+  uint32_t p[8][4];
+  float rescale[2];
+  RowState rows;
+
+  // Makes the next item with rows the current one, at its last block; false at the list's end.
+  const auto next_item = [&] {
+    do {
+      BarrierWait(barriers.item_full(slot.index), slot.parity);
+      item = ReadItem(shared_bytes + kItemOffset + slot.index * kItemBytes);
+      __syncwarp();
+      Release(barriers.item_empty(slot.index));
+      slot.Advance();
+    } while (item.tile.num_rows == 0);
+    return item.tile.num_rows > 0;
+  };
+  const auto begin_item = [&] {
+    keys = VisibleKeys(item.tile, params.causal);
+    block = (keys + kBlockKeys - 1) / kBlockKeys - 1;
+    v_rows = item.tile.kv_rows - block * kBlockKeys;
+    // A finite start, so that rows for which the last block has no key get weights of 0.
+    rows.max[0] = rows.max[1] = -1e30f;
+    rows.sum[0] = rows.sum[1] = 0;
+  };
+  const auto needs_mask = [&] {
+    const int end = (block + 1) * kBlockKeys;
+    return end > keys || (params.causal && end - 1 > item.tile.q_position + warpgroup * 64);
+  };
+  const auto mask = [&] {
+    const int key0 = block * kBlockKeys;
+    int limit = keys - key0;
+    int second = limit;
+    if (params.causal) {
+      const int seen = item.tile.q_position + warpgroup * 64 + warp * 16 + lane / 4 + 1 - key0;
+      second = min(limit, seen + 8);
+      limit = min(limit, seen);
     }
-    const AttentionTile& tile = item.tile;
-    if (tile.num_rows < 0) break;
-    if (tile.num_rows == 0) continue;
-
-    const int keys = VisibleKeys(tile, params.causal);
-    const int num_blocks = (keys + kBlockKeys - 1) / kBlockKeys;
-    const int first_position = tile.q_position + warpgroup * 64;
-    const int position = tile.q_position + row_in_tile;
-
-    float acc[64];
-    float s[64];
-    uint32_t p[8][4];
-    float rescale[2];
-    // A finite start, so that rows for which the last block has no key are left with weights of 0.
-    RowState rows = {{-1e30f, -1e30f}, {0, 0}};
-#pragma unroll
-    for (int i = 0; i < 64; ++i) acc[i] = 0;
-
-    const auto needs_mask = [&](int block) {
-      const int end = (block + 1) * kBlockKeys;
-      return end > keys || (params.causal && end - 1 > first_position);
-    };
-    const auto mask = [&](int block) {
-      const int key0 = block * kBlockKeys;
-      int limit = keys - key0;
-      int second = limit;
-      if (params.causal) {
-        second = min(limit, position + 9 - key0);
-        limit = min(limit, position + 1 - key0);
-      }
-      Mask(s, limit, second - limit);
-    };
-
-    // The last block alone: scores and softmax.
-    int block = num_blocks - 1;
-    BarrierWait(barriers.q_full(), q_phase);
-    q_phase ^= 1;
-    BarrierWait(barriers.k_full(used % kStages), used / kStages % 2);
+    Mask(s, limit, second - limit);
+  };
+  const auto issue_scores = [&] {
+    BarrierWait(barriers.full(ring.index), ring.parity);
     MmaFence();
-    IssueScores<T>(s, q_descriptor, k_descriptor + used % kStages * kStageStep);
-    MmaWait<0>();
-    PinRegisters(s);
-    Release<kCluster>(barriers.k_empty(used % kStages));
-    if (num_blocks == 1) Release<1>(barriers.q_empty());
-    if (needs_mask(block)) mask(block);
-    Softmax(s, params.scale_log2, rows, rescale);
-    PackWeights<T>(s, p);
-
+    IssueScores<T>(s, q_descriptor + q.index * kTileStep, k_descriptor + ring.index * kTileStep);
+  };
+  const auto issue_values = [&] {
+    BarrierWait(barriers.full(ring.index), ring.parity);
     // What the block holds beyond the sequence belongs to others and may be anything; times a
     // weight of zero it must not become NaN. Both warpgroups write the same zeros.
-    if ((block + 1) * kBlockKeys > tile.kv_rows) {
-      BarrierWait(barriers.v_full(used % kStages), used / kStages % 2);
-      const int valid = tile.kv_rows - block * kBlockKeys;
-      char* v = shared_bytes + kVOffset + used % kStages * kTileBytes;
-      for (int i = valid * 16 + thread; i < kBlockKeys * 16; i += 128) {
+    if (v_rows < kBlockKeys) {
+      char* v = shared_bytes + kRingOffset + ring.index * kTileBytes;
+      for (int i = v_rows * 16 + thread; i < kBlockKeys * 16; i += 128) {
         *reinterpret_cast<uint4*>(v + i % 16 / 8 * kHalfTileBytes + i / 16 * 128 + i % 8 * 16) =
             make_uint4(0, 0, 0, 0);
       }
       FenceAsyncProxy();
-      NamedBarrierSync(kTurnBarrier + 2 + warpgroup, 128);
+      NamedBarrierSync(kOwnBarrier + warpgroup, 128);
     }
-
-    const auto step = [&](bool masked) {
-      const int k_stage = (used + 1) % kStages;
-      const int v_stage = used % kStages;
-      BarrierWait(barriers.k_full(k_stage), (used + 1) / kStages % 2);
-      NamedBarrierSync(kTurnBarrier + warpgroup, 256);
-      PinRegisters(acc);
-      MmaFence();
-      IssueScores<T>(s, q_descriptor, k_descriptor + k_stage * kStageStep);
-      BarrierWait(barriers.v_full(v_stage), used / kStages % 2);
-      MmaFence();
-      IssueValues<T>(acc, p, v_descriptor + v_stage * kStageStep);
-      NamedBarrierArrive(kTurnBarrier + 1 - warpgroup, 256);
-      MmaWait<1>();
-      PinRegisters(s);
-      Release<kCluster>(barriers.k_empty(k_stage));
-      if (block == 0) Release<1>(barriers.q_empty());
-      if (masked) mask(block);
-      Softmax(s, params.scale_log2, rows, rescale);
-      MmaWait<0>();
-      PinRegisters(acc);
-      Release<kCluster>(barriers.v_empty(v_stage));
-      PackWeights<T>(s, p);
-      Rescale(acc, rescale);
-      ++used;
-    };
-    for (--block; block >= 0 && needs_mask(block); --block) step(true);
-    for (; block >= 0; --block) step(false);
-
-    BarrierWait(barriers.v_full(used % kStages), used / kStages % 2);
-    PinRegisters(acc);
+    v_rows = kBlockKeys;
     MmaFence();
-    IssueValues<T>(acc, p, v_descriptor + used % kStages * kStageStep);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      rows.sum[half] += __shfl_xor_sync(0xffffffff, rows.sum[half], 1);
-      rows.sum[half] += __shfl_xor_sync(0xffffffff, rows.sum[half], 2);
-      rescale[half] = 1.0f / rows.sum[half];
-    }
+    IssueValues<T>(acc, p, v_descriptor + ring.index * kTileStep);
+  };
+  // Issues the products of one turn and leaves when the scores are there.
+  const auto take_turn = [&](int* v_stage) {
+    NamedBarrierSync(kTurnBarrier + warpgroup, 256);
+    PinRegisters(acc);
+    issue_scores();
+    const int k_stage = ring.index;
+    ring.Advance();
+    issue_values();
+    *v_stage = ring.index;
+    ring.Advance();
+    NamedBarrierArrive(kTurnBarrier + 1 - warpgroup, 256);
+    MmaWait<1>();
+    PinRegisters(s);
+    Release(barriers.empty(k_stage));
+  };
+  const auto step = [&](bool masked) {
+    int v_stage;
+    take_turn(&v_stage);
+    if (masked) mask();
+    Softmax(s, params.scale_log2, rows, rescale);
     MmaWait<0>();
     PinRegisters(acc);
-    Release<kCluster>(barriers.v_empty(used % kStages));
-    ++used;
+    Release(barriers.empty(v_stage));
+    PackWeights<T>(s, p);
     Rescale(acc, rescale);
-
-    // Each warp turns its 16 rows around in its own part of the staging buffer.
-    char* staging = shared_bytes + kOutOffset + (warpgroup * 64 + warp * 16) * 256;
-    __syncwarp();
+  };
+  // Each warp turns its 16 rows around in its own part of Q's buffer.
+  const auto write_out = [&](const Item& done, int q_buffer, const float(&sums)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float sum = sums[half];
+      sum += __shfl_xor_sync(0xffffffff, sum, 1);
+      sum += __shfl_xor_sync(0xffffffff, sum, 2);
+      rescale[half] = 1.0f / sum;
+    }
+    Rescale(acc, rescale);
+    const int warp_row = warpgroup * 64 + warp * 16;
+    char* staging = shared_bytes + kQOffset + q_buffer * kTileBytes + warp_row * 128;
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = half * 8 + lane / 4;
-        *reinterpret_cast<uint32_t*>(staging + row * 256 + ((j ^ (row & 7)) << 4) + lane % 4 * 4) =
+        *reinterpret_cast<uint32_t*>(staging + j / 8 * kHalfTileBytes + row * 128 +
+                                     ((j % 8 ^ (row & 7)) << 4) + lane % 4 * 4) =
             Pack<T>(acc[j * 4 + half * 2], acc[j * 4 + half * 2 + 1]);
       }
     }
     __syncwarp();
-    const int head = item.unit * kCluster + static_cast<int>(rank);
-    char* out = params.out + tile.q_row * params.out_stride_bytes + head * (kDim * 2);
+    char* out = params.out + done.tile.q_row * params.out_stride_bytes + done.head * (kDim * 2);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const int row = i * 2 + lane / 16;
       const int chunk = lane % 16;
-      const int tile_row = warpgroup * 64 + warp * 16 + row;
-      if (tile_row < tile.num_rows) {
-        *reinterpret_cast<uint4*>(out + tile_row * params.out_stride_bytes + chunk * 16) =
-            *reinterpret_cast<const uint4*>(staging + row * 256 + ((chunk ^ (row & 7)) << 4));
+      if (warp_row + row < done.tile.num_rows) {
+        *reinterpret_cast<uint4*>(out + (warp_row + row) * params.out_stride_bytes + chunk * 16) =
+            *reinterpret_cast<const uint4*>(staging + chunk / 8 * kHalfTileBytes + row * 128 +
+                                            ((chunk % 8 ^ (row & 7)) << 4));
       }
     }
+    // The copy engine writes the buffer next.
+    FenceAsyncProxy();
+    __syncwarp();
+    Release(barriers.q_empty(q_buffer, warpgroup));
+  };
+  const auto clear = [&] {
+#pragma unroll
+    for (int i = 0; i < 64; ++i) acc[i] = 0;
+  };
+
+  if (!next_item()) return;
+  // The first turn is warpgroup 0's.
+  if (warpgroup == 1) NamedBarrierArrive(kTurnBarrier, 256);
+
+  begin_item();
+  BarrierWait(barriers.q_full(q.index, warpgroup), q.parity);
+  issue_scores();
+  MmaWait<0>();
+  PinRegisters(s);
+  Release(barriers.empty(ring.index));
+  ring.Advance();
+  if (needs_mask()) mask();
+  Softmax(s, params.scale_log2, rows, rescale);
+  PackWeights<T>(s, p);
+  clear();
+  while (true) {
+    for (--block; block >= 0 && needs_mask(); --block) step(true);
+    for (; block >= 0; --block) step(false);
+
+    const Item done = item;
+    const int done_buffer = q.index;
+    if (!next_item()) {
+      item = done;
+      break;
+    }
+    const int v_rows_left = v_rows;
+    const float sums[2] = {rows.sum[0], rows.sum[1]};
+    begin_item();
+    const int v_rows_next = v_rows;
+    v_rows = v_rows_left;
+    q.Advance();
+    BarrierWait(barriers.q_full(q.index, warpgroup), q.parity);
+    int v_stage;
+    take_turn(&v_stage);
+    v_rows = v_rows_next;
+    if (needs_mask()) mask();
+    Softmax(s, params.scale_log2, rows, rescale);
+    MmaWait<0>();
+    PinRegisters(acc);
+    Release(barriers.empty(v_stage));
+    PackWeights<T>(s, p);
+    write_out(done, done_buffer, sums);
+    clear();
   }
+  PinRegisters(acc);
+  issue_values();
+  MmaWait<0>();
+  PinRegisters(acc);
+  write_out(item, q.index, rows.sum);
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T, int kCluster>
+template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
     AttentionSm90Kernel(const __grid_constant__ Sm90Params params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -509,52 +522,41 @@ __global__ void __launch_bounds__(kThreads, 1)
   const uint32_t shared = (dynamic_address + 1023) / 1024 * 1024;
   char* shared_bytes = dynamic + (shared - dynamic_address);
   const Barriers barriers{shared + kBarrierOffset};
-  const uint32_t rank = kCluster == 1 ? 0 : blockIdx.x % kCluster;
 
   if (threadIdx.x == 0) {
     PrefetchTensorMap(&params.q_map);
     PrefetchTensorMap(&params.k_map);
     PrefetchTensorMap(&params.v_map);
-    BarrierInit(barriers.q_full(), 1);
-    BarrierInit(barriers.q_empty(), kComputeWarps);
+    for (int buffer = 0; buffer < kQBuffers; ++buffer) {
+      for (int warpgroup = 0; warpgroup < 2; ++warpgroup) {
+        BarrierInit(barriers.q_full(buffer, warpgroup), 1);
+        BarrierInit(barriers.q_empty(buffer, warpgroup), kComputeWarps / 2);
+      }
+    }
     for (int stage = 0; stage < kStages; ++stage) {
-      BarrierInit(barriers.k_full(stage), 1);
-      BarrierInit(barriers.v_full(stage), 1);
-      BarrierInit(barriers.k_empty(stage), kComputeWarps * kCluster);
-      BarrierInit(barriers.v_empty(stage), kComputeWarps * kCluster);
+      BarrierInit(barriers.full(stage), 1);
+      BarrierInit(barriers.empty(stage), kComputeWarps);
     }
     for (int slot = 0; slot < kItemSlots; ++slot) {
       BarrierInit(barriers.item_full(slot), 1);
-      // The computing warps of the cluster, and the copying threads that do not lead.
-      BarrierInit(barriers.item_empty(slot), kComputeWarps * kCluster + kCluster - 1);
+      BarrierInit(barriers.item_empty(slot), kComputeWarps);
     }
     BarrierInitFence();
   }
-  if constexpr (kCluster == 1) {
-    __syncthreads();
-  } else {
-    ClusterSync();
-  }
+  __syncthreads();
 
   // Through a shuffle, so that the compiler knows that a warp takes one way: products must not be
   // under divergent control flow.
   const int role = __shfl_sync(0xffffffff, static_cast<int>(threadIdx.x) / 128, 0);
   if (role == 0) {
     GiveRegisters<40>();
-    if (threadIdx.x == 0) Produce<kCluster>(params, shared_bytes, shared, barriers, rank);
-    __syncwarp();
+    if (threadIdx.x == 0) Produce(params, shared_bytes, shared, barriers);
   } else {
     TakeRegisters<232>();
-    Consume<T, kCluster>(params, shared_bytes, shared, barriers, rank, role - 1);
+    Consume<T>(params, shared_bytes, shared, barriers, role - 1);
   }
-  // No block may be gone while another still signals it.
-  if constexpr (kCluster > 1) ClusterSync();
 #endif
 }
-
-}  // namespace
-
-namespace {
 
 using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
 
@@ -588,24 +590,15 @@ bool EncodeRows(const void* base, int64_t stride, int heads, int rows, int box_r
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-template <typename T, int kCluster>
+template <typename T>
 cudaError_t LaunchSm90(const Sm90Params& params, int multiprocessors, cudaStream_t stream) {
-  auto* kernel = AttentionSm90Kernel<T, kCluster>;
+  auto* kernel = AttentionSm90Kernel<T>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytesAligned);
   if (error != cudaSuccess) return error;
-  cudaLaunchAttribute cluster;
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {kCluster, 1, 1};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = static_cast<unsigned>(
-      kCluster * std::min(multiprocessors / kCluster, params.num_tiles * params.units));
-  config.blockDim = kThreads;
-  config.dynamicSmemBytes = kSharedBytesAligned;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, params);
+  const int blocks = std::min(multiprocessors, params.num_tiles * params.num_heads);
+  kernel<<<blocks, kThreads, kSharedBytesAligned, stream>>>(params);
+  return cudaGetLastError();
 }
 
 }  // namespace
@@ -624,15 +617,12 @@ cudaError_t AttentionSm90(const AttentionShape& shape, const AttentionLaunch& la
   error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   if (error != cudaSuccess) return error;
 
-  const int group = shape.num_heads / shape.num_kv_heads;
-  const int cluster = group % 2 == 0 ? 2 : 1;
-  const int box_rows = kBlockKeys / cluster;
   Sm90Params params;
-  if (!EncodeRows(tensors.q, tensors.q_stride, shape.num_heads, tensors.q_rows, kTileRows,
+  if (!EncodeRows(tensors.q, tensors.q_stride, shape.num_heads, tensors.q_rows, kTileRows / 2,
                   shape.type, &params.q_map) ||
-      !EncodeRows(tensors.k, tensors.k_stride, shape.num_kv_heads, tensors.kv_rows, box_rows,
+      !EncodeRows(tensors.k, tensors.k_stride, shape.num_kv_heads, tensors.kv_rows, kBlockKeys,
                   shape.type, &params.k_map) ||
-      !EncodeRows(tensors.v, tensors.v_stride, shape.num_kv_heads, tensors.kv_rows, box_rows,
+      !EncodeRows(tensors.v, tensors.v_stride, shape.num_kv_heads, tensors.kv_rows, kBlockKeys,
                   shape.type, &params.v_map)) {
     return cudaErrorInvalidValue;
   }
@@ -641,8 +631,8 @@ cudaError_t AttentionSm90(const AttentionShape& shape, const AttentionLaunch& la
   params.tiles = tensors.tiles + launch.first_tile;
   params.counters = tensors.counters;
   params.num_tiles = launch.num_tiles;
-  params.units = shape.num_heads / cluster;
-  params.group = group;
+  params.num_heads = shape.num_heads;
+  params.group = shape.num_heads / shape.num_kv_heads;
   params.causal = shape.causal;
   params.scale_log2 = scale * kLog2E;
 
@@ -654,14 +644,11 @@ cudaError_t AttentionSm90(const AttentionShape& shape, const AttentionLaunch& la
           static_cast<int64_t>(launch.max_kv_rows) * kDim * 4 * kv_heads > kSectionBytes)) {
     --kv_heads;
   }
-  params.section_units = kv_heads * group / cluster;
+  params.section_heads = kv_heads * params.group;
 
-  if (shape.type == AttentionType::kF16) {
-    return cluster == 2 ? LaunchSm90<__half, 2>(params, multiprocessors, stream)
-                        : LaunchSm90<__half, 1>(params, multiprocessors, stream);
-  }
-  return cluster == 2 ? LaunchSm90<__nv_bfloat16, 2>(params, multiprocessors, stream)
-                      : LaunchSm90<__nv_bfloat16, 1>(params, multiprocessors, stream);
+  return shape.type == AttentionType::kF16
+             ? LaunchSm90<__half>(params, multiprocessors, stream)
+             : LaunchSm90<__nv_bfloat16>(params, multiprocessors, stream);
 }
 
 }  // namespace quiver

@@ -269,6 +269,17 @@ TEST_P(AttentionTest, AgreesWithReferenceOnLongSequences) {
   }
 }
 
+TEST_P(AttentionTest, AgreesWithReferenceWhenBlocksTakeManyTiles) {
+  std::vector<int> lengths;
+  for (int i = 0; i < 60; ++i) lengths.push_back(1 + i * 7919 % 700);
+  for (const bool causal : {false, true}) {
+    for (const int kv_heads : {4, 16}) {
+      Batch batch({16, kv_heads, 128, causal, AttentionType::kBf16}, lengths);
+      batch.ExpectRight(GetParam(), batch.AllRows());
+    }
+  }
+}
+
 TEST_P(AttentionTest, ChunksOfQueriesAgreeWithReferenceWhereverTheyStart) {
   for (const bool causal : {false, true}) {
     Batch batch({8, 2, 128, causal, AttentionType::kBf16}, {1000, 90, 500});
