@@ -15,10 +15,28 @@
 
 namespace quiver {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kF8E4M3, kI64, kI32, kU8, kI8 };
+// Every element type of the safetensors format that a checkpoint may hold.
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kI64,
+  kI32,
+  kU8,
+  kI8,
+  kF64,
+  kF8E5M2,
+  kI16,
+  kU16,
+  kU32,
+  kU64,
+  kBool,
+};
 
 // Bytes of one element.
 size_t DTypeSize(DType dtype);
+// As the format spells it, such as "BF16".
 const char* DTypeName(DType dtype);
 
 // A read-only view of a tensor inside a mapped file. `data` need not be aligned to its element.
@@ -37,8 +55,8 @@ class Weights {
  public:
   // Maps model.safetensors, or every shard that model.safetensors.index.json names. Checks every
   // header: its length, its JSON, each dtype, each shape against its byte range, that ranges
-  // neither overlap nor leave the file, no duplicate name, and that index and shards agree.
-  // DATA_LOSS names file and tensor; NOT_FOUND names the missing file.
+  // neither overlap nor leave the file nor a gap, no duplicate name, and that index and shards
+  // agree. DATA_LOSS names file and tensor; NOT_FOUND names the missing file.
   static absl::StatusOr<std::unique_ptr<Weights>> Open(const std::string& model_dir);
 
   ~Weights();
@@ -56,13 +74,19 @@ class Weights {
   int64_t num_bytes() const;
 
   // Digest of every tensor's name, dtype, shape and bytes, in order of name; reads the whole
-  // checkpoint, on up to `num_threads` threads. Hexadecimal. Does not depend on how tensors are
-  // spread over files.
+  // checkpoint, on up to `num_threads` threads, and drops the pages as it goes. Hexadecimal. Does
+  // not depend on how tensors are spread over files.
   std::string Fingerprint(int num_threads) const;
+
+  // Gives the memory behind a tensor that was copied elsewhere back to the system. Its view stays
+  // valid: a later look reads the file again.
+  void DropPages(const TensorView& tensor) const;
 
  private:
   struct MappedFile;
   Weights();
+  absl::Status AddFile(const std::string& path);
+
   std::vector<std::unique_ptr<MappedFile>> files_;
   std::map<std::string, TensorView, std::less<>> tensors_;
 };
