@@ -1,0 +1,259 @@
+#include "engine/run/cpu_pass.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "kernels/cpu/pool_encode.h"
+
+namespace quiver {
+namespace {
+
+cpu::PoolKind CpuPoolKind(Pooling pooling) {
+  switch (pooling) {
+    case Pooling::kLastToken:
+      return cpu::PoolKind::kLastToken;
+    case Pooling::kMean:
+      return cpu::PoolKind::kMean;
+    case Pooling::kCls:
+      return cpu::PoolKind::kCls;
+  }
+  return cpu::PoolKind::kLastToken;
+}
+
+cpu::Encoding CpuEncoding(OutputType type) {
+  switch (type) {
+    case OutputType::kFloat32:
+      return cpu::Encoding::kFloat32;
+    case OutputType::kFloat16:
+      return cpu::Encoding::kFloat16;
+    case OutputType::kBfloat16:
+      return cpu::Encoding::kBfloat16;
+    case OutputType::kInt8:
+      return cpu::Encoding::kInt8;
+    case OutputType::kBinary:
+      return cpu::Encoding::kBinary;
+  }
+  return cpu::Encoding::kFloat32;
+}
+
+absl::Status VectorError(cpu::VectorStatus status) {
+  switch (status) {
+    case cpu::VectorStatus::kOk:
+      return absl::OkStatus();
+    case cpu::VectorStatus::kNotFinite:
+      return absl::InternalError("the vector has a value that is not finite in its output type");
+    case cpu::VectorStatus::kZeroNorm:
+      return absl::InternalError("the vector is zero");
+  }
+  return absl::InternalError("the vector is not usable");
+}
+
+}  // namespace
+
+CpuPassBuffers::CpuPassBuffers(const CpuPassContext& context, int64_t max_tokens)
+    : hidden(max_tokens * context.config.hidden_size),
+      projected(max_tokens * context.projection_width()),
+      pooled_hidden(context.prune_last ? max_tokens * context.config.hidden_size : 0),
+      pooled_query(context.prune_last ? max_tokens * context.query_width() : 0) {}
+
+CpuPass::CpuPass(const CpuPassContext& context, CpuPassBuffers* buffers, PackedBatch batch)
+    : context_(context), buffers_(buffers), batch_(std::move(batch)) {
+  positions_.reserve(batch_.token_ids.size());
+  for (int s = 0; s < batch_.num_sequences(); ++s) {
+    const int32_t length = batch_.cu_seqlens[s + 1] - batch_.cu_seqlens[s];
+    for (int32_t position = 0; position < length; ++position) positions_.push_back(position);
+    pooled_positions_.push_back(context_.config.pooling == Pooling::kCls ? 0 : length - 1);
+  }
+  Enter(Stage::kEmbed);
+}
+
+CpuPass::~CpuPass() { buffers_->in_use = false; }
+
+int64_t CpuPass::PooledToken(int sequence) const {
+  return batch_.cu_seqlens[sequence] + pooled_positions_[sequence];
+}
+
+absl::StatusOr<bool> CpuPass::Run(int64_t max_us) {
+  const auto start = std::chrono::steady_clock::now();
+  while (stage_ != Stage::kDone) {
+    Step();
+    if (std::chrono::steady_clock::now() - start >= std::chrono::microseconds(max_us)) break;
+  }
+  return stage_ == Stage::kDone;
+}
+
+void CpuPass::Enter(Stage stage) {
+  stage_ = stage;
+  row_ = 0;
+  num_rows_ = RunsAllTokens() ? batch_.num_tokens() : batch_.num_sequences();
+  if (stage != Stage::kAttend) return;
+
+  next_span_ = 0;
+  if (!pruned()) {
+    spans_ = cpu::WholeSequences(batch_.cu_seqlens);
+    return;
+  }
+  spans_.clear();
+  for (int s = 0; s < batch_.num_sequences(); ++s) {
+    spans_.push_back({.q_row = s,
+                      .q_count = 1,
+                      .kv_row = batch_.cu_seqlens[s],
+                      .kv_count = batch_.cu_seqlens[s + 1] - batch_.cu_seqlens[s],
+                      .q_position = pooled_positions_[s]});
+  }
+}
+
+void CpuPass::EnterLayer(int layer) {
+  if (layer == context_.config.num_layers) {
+    Enter(Stage::kFinishRows);
+    return;
+  }
+  layer_ = layer;
+  Enter(Stage::kProject);
+}
+
+void CpuPass::Step() {
+  if (stage_ == Stage::kAttend) {
+    if (!AttendSome()) Enter(Stage::kFinishLayer);
+    return;
+  }
+  const int64_t hidden_size = context_.config.hidden_size;
+  const int64_t begin = row_;
+  const int64_t rows = std::min(context_.chunk_rows, num_rows_ - begin);
+  float* hidden =
+      (RunsAllTokens() ? buffers_->hidden : buffers_->pooled_hidden).data() + begin * hidden_size;
+  row_ += rows;
+  const bool last = row_ == num_rows_;
+
+  switch (stage_) {
+    case Stage::kEmbed:
+      context_.model->Embed(batch_.token_ids.data() + begin, positions_.data() + begin, rows,
+                            hidden);
+      if (last) EnterLayer(0);
+      break;
+    case Stage::kProject: {
+      const int64_t stride = context_.projection_width();
+      context_.model->Project(layer_, pruned() ? Projection::kKeyValue : Projection::kAll,
+                              hidden, positions_.data() + begin, rows,
+                              buffers_->projected.data() + begin * stride +
+                                  (pruned() ? context_.query_width() : 0),
+                              stride);
+      if (last) Enter(pruned() ? Stage::kProjectPooled : Stage::kAttend);
+      break;
+    }
+    case Stage::kProjectPooled:
+      ProjectPooledRows(begin, rows);
+      if (last) Enter(Stage::kAttend);
+      break;
+    case Stage::kFinishLayer: {
+      const int64_t stride = pruned() ? context_.query_width() : context_.projection_width();
+      const float* attended =
+          (pruned() ? buffers_->pooled_query : buffers_->projected).data() + begin * stride;
+      context_.model->FinishLayer(layer_, attended, stride, rows, hidden);
+      if (last) EnterLayer(layer_ + 1);
+      break;
+    }
+    case Stage::kFinishRows:
+      context_.model->FinishRows(rows, hidden);
+      if (last) Enter(Stage::kDone);
+      break;
+    case Stage::kAttend:
+    case Stage::kDone:
+      break;
+  }
+}
+
+void CpuPass::ProjectPooledRows(int64_t begin, int64_t rows) {
+  const int64_t hidden_size = context_.config.hidden_size;
+  const int64_t stride = context_.query_width();
+  for (int64_t s = begin; s < begin + rows; ++s) {
+    std::memcpy(buffers_->pooled_hidden.data() + s * hidden_size,
+                buffers_->hidden.data() + PooledToken(static_cast<int>(s)) * hidden_size,
+                static_cast<size_t>(hidden_size) * sizeof(float));
+  }
+  context_.model->Project(
+      layer_, Projection::kQuery, buffers_->pooled_hidden.data() + begin * hidden_size,
+      pooled_positions_.data() + begin, rows, buffers_->pooled_query.data() + begin * stride,
+      stride);
+}
+
+bool CpuPass::AttendSome() {
+  // Queries are cut at multiples of this, so that few of the kernel's tiles are partly filled.
+  constexpr int64_t kQueryTile = 64;
+  const ModelConfig& config = context_.config;
+  const bool causal = config.family == Family::kQwen3;
+  const int64_t macs_per_pair = 2 * context_.query_width();
+
+  std::vector<cpu::AttentionSpan> now;
+  for (int64_t macs = context_.attention_macs; macs > 0 && next_span_ < spans_.size();) {
+    cpu::AttentionSpan& span = spans_[next_span_];
+    cpu::AttentionSpan part = span;
+    // An upper bound for causal attention, where a query sees the keys up to its own.
+    int64_t pairs_per_query = span.kv_count;
+    if (causal) pairs_per_query = std::min(pairs_per_query, span.q_position + span.q_count);
+    const int64_t affordable = macs / (macs_per_pair * pairs_per_query) / kQueryTile * kQueryTile;
+    part.q_count = std::min(span.q_count, std::max(affordable, kQueryTile));
+    macs -= part.q_count * pairs_per_query * macs_per_pair;
+    now.push_back(part);
+    span.q_row += part.q_count;
+    span.q_position += part.q_count;
+    span.q_count -= part.q_count;
+    if (span.q_count == 0) ++next_span_;
+  }
+
+  cpu::AttentionArgs args;
+  float* projected = buffers_->projected.data();
+  args.out = pruned() ? buffers_->pooled_query.data() : projected;
+  args.q = args.out;
+  args.q_stride = args.out_stride =
+      pruned() ? context_.query_width() : context_.projection_width();
+  args.k = projected + context_.query_width();
+  args.v = args.k + context_.key_width();
+  args.k_stride = args.v_stride = context_.projection_width();
+  args.num_heads = config.num_heads;
+  args.num_kv_heads = config.num_kv_heads;
+  args.head_dim = config.head_dim;
+  args.causal = causal;
+  args.scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
+  cpu::Attention(args, now, context_.pool);
+  return next_span_ < spans_.size();
+}
+
+std::vector<absl::StatusOr<EncodedVector>> CpuPass::Finish() {
+  const int num_sequences = batch_.num_sequences();
+  std::vector<absl::StatusOr<EncodedVector>> results(num_sequences);
+  const int64_t hidden_size = context_.config.hidden_size;
+  std::vector<float> vectors(static_cast<size_t>(num_sequences * hidden_size));
+  cpu::ParallelFor(context_.pool, num_sequences, [&](int64_t s) {
+    results[s] = Encode(static_cast<int>(s), vectors.data() + s * hidden_size);
+  });
+  return results;
+}
+
+absl::StatusOr<EncodedVector> CpuPass::Encode(int sequence, float* vector) {
+  const int64_t hidden_size = context_.config.hidden_size;
+  const OutputSpec& output = batch_.outputs[sequence];
+  const int64_t first = batch_.cu_seqlens[sequence];
+  if (context_.prune_last) {
+    cpu::PoolRows(cpu::PoolKind::kCls, buffers_->pooled_hidden.data() + sequence * hidden_size,
+                  hidden_size, 1, output.dimensions, vector);
+  } else {
+    cpu::PoolRows(CpuPoolKind(context_.config.pooling),
+                  buffers_->hidden.data() + first * hidden_size, hidden_size,
+                  batch_.cu_seqlens[sequence + 1] - first, output.dimensions, vector);
+  }
+  absl::Status status = VectorError(cpu::FinishVector(vector, output.dimensions, output.normalize));
+  if (!status.ok()) return status;
+  EncodedVector encoded;
+  encoded.data.resize(OutputBytes(output.type, output.dimensions));
+  status = VectorError(cpu::EncodeVector(CpuEncoding(output.type), vector, output.dimensions,
+                                         encoded.data.data(), &encoded.scale));
+  if (!status.ok()) return status;
+  return encoded;
+}
+
+}  // namespace quiver
