@@ -115,8 +115,8 @@ absl::Status BertCpu::Load(const Weights& weights, bool prune_last) {
   words_ = reader.Table(words, config_.vocab_size, hidden_size_);
   types_ = reader.Table("embeddings.token_type_embeddings.weight", config_.type_vocab_size,
                         hidden_size_);
-  positions_ = reader.Table("embeddings.position_embeddings.weight", config_.max_positions,
-                            hidden_size_);
+  positions_ =
+      reader.Table("embeddings.position_embeddings.weight", config_.max_positions, hidden_size_);
   embedding_norm_ = read_norm("embeddings.LayerNorm");
   for (int i = 0; i < config_.num_layers && reader.status().ok(); ++i) {
     const std::string base = absl::StrCat("encoder.layer.", i, ".");
@@ -148,9 +148,8 @@ void BertCpu::FinishLayer(int layer, const float* attended, int64_t stride, int6
                           float* hidden) const {
   const BertLayer& weights = layers_[layer];
   const auto biased_sum = [&](const Linear& linear) {
-    return cpu::Epilogue{.bias = linear.bias.data(),
-                         .residual = hidden,
-                         .residual_stride = hidden_size_};
+    return cpu::Epilogue{
+        .bias = linear.bias.data(), .residual = hidden, .residual_stride = hidden_size_};
   };
   cpu::Matmul(attended, stride, rows, weights.output.matrix, biased_sum(weights.output), hidden,
               hidden_size_, pool_);

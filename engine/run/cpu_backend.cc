@@ -112,9 +112,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CpuBackend::Create(const ModelConfig& c
   context.chunk_rows = ChunkRows(config, num_threads);
   context.attention_macs = kStepMacsPerThread * num_threads;
 
-  const CpuModelOptions model_options = {.max_rows = context.chunk_rows,
-                                         .max_positions = max_input,
-                                         .prune_last = context.prune_last};
+  const CpuModelOptions model_options = {
+      .max_rows = context.chunk_rows, .max_positions = max_input, .prune_last = context.prune_last};
   const auto create = config.family == Family::kQwen3 ? CreateQwen3Cpu : CreateBertCpu;
   absl::StatusOr<std::unique_ptr<CpuModel>> model =
       create(config, *backend->weights_, model_options, &backend->pool_);

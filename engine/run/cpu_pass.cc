@@ -137,11 +137,11 @@ void CpuPass::Step() {
       break;
     case Stage::kProject: {
       const int64_t stride = context_.projection_width();
-      context_.model->Project(layer_, pruned() ? Projection::kKeyValue : Projection::kAll,
-                              hidden, positions_.data() + begin, rows,
-                              buffers_->projected.data() + begin * stride +
-                                  (pruned() ? context_.query_width() : 0),
-                              stride);
+      context_.model->Project(
+          layer_, pruned() ? Projection::kKeyValue : Projection::kAll, hidden,
+          positions_.data() + begin, rows,
+          buffers_->projected.data() + begin * stride + (pruned() ? context_.query_width() : 0),
+          stride);
       if (last) Enter(pruned() ? Stage::kProjectPooled : Stage::kAttend);
       break;
     }
@@ -175,10 +175,10 @@ void CpuPass::ProjectPooledRows(int64_t begin, int64_t rows) {
                 buffers_->hidden.data() + PooledToken(static_cast<int>(s)) * hidden_size,
                 static_cast<size_t>(hidden_size) * sizeof(float));
   }
-  context_.model->Project(
-      layer_, Projection::kQuery, buffers_->pooled_hidden.data() + begin * hidden_size,
-      pooled_positions_.data() + begin, rows, buffers_->pooled_query.data() + begin * stride,
-      stride);
+  context_.model->Project(layer_, Projection::kQuery,
+                          buffers_->pooled_hidden.data() + begin * hidden_size,
+                          pooled_positions_.data() + begin, rows,
+                          buffers_->pooled_query.data() + begin * stride, stride);
 }
 
 bool CpuPass::AttendSome() {
@@ -209,8 +209,7 @@ bool CpuPass::AttendSome() {
   float* projected = buffers_->projected.data();
   args.out = pruned() ? buffers_->pooled_query.data() : projected;
   args.q = args.out;
-  args.q_stride = args.out_stride =
-      pruned() ? context_.query_width() : context_.projection_width();
+  args.q_stride = args.out_stride = pruned() ? context_.query_width() : context_.projection_width();
   args.k = projected + context_.query_width();
   args.v = args.k + context_.key_width();
   args.k_stride = args.v_stride = context_.projection_width();

@@ -41,9 +41,9 @@ absl::StatusOr<TensorView> CpuWeightReader::Find(const std::string& name,
   absl::StatusOr<TensorView> tensor = weights_.Get(absl::StrCat(prefix_, name), shape);
   if (tensor.ok() && tensor->dtype != DType::kF32 && tensor->dtype != DType::kF16 &&
       tensor->dtype != DType::kBF16) {
-    tensor = absl::UnimplementedError(
-        absl::StrCat(tensor->file, ": tensor \"", prefix_, name,
-                     "\" must be F32, F16 or BF16 on a CPU, is ", DTypeName(tensor->dtype)));
+    tensor = absl::UnimplementedError(absl::StrCat(tensor->file, ": tensor \"", prefix_, name,
+                                                   "\" must be F32, F16 or BF16 on a CPU, is ",
+                                                   DTypeName(tensor->dtype)));
   }
   status_ = tensor.status();
   return tensor;
@@ -104,8 +104,8 @@ absl::StatusOr<std::string> FindPrefix(const Weights& weights, const std::string
                                        const std::string& name) {
   if (weights.Contains(absl::StrCat(prefix, name))) return prefix;
   if (weights.Contains(name)) return std::string();
-  return absl::NotFoundError(absl::StrCat("the checkpoint has neither tensor \"", prefix, name,
-                                          "\" nor \"", name, "\""));
+  return absl::NotFoundError(
+      absl::StrCat("the checkpoint has neither tensor \"", prefix, name, "\" nor \"", name, "\""));
 }
 
 }  // namespace quiver

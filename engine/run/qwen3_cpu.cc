@@ -103,9 +103,9 @@ absl::Status Qwen3Cpu::Load(const Weights& weights, bool prune_last) {
     layer.key_norm = reader.Vector(attention + "k_norm.weight", config_.head_dim);
     layer.output = reader.Matrix({{attention + "o_proj.weight", hidden_size_}}, query_width_);
     layer.mlp_norm = reader.Vector(base + "post_attention_layernorm.weight", hidden_size_);
-    layer.gate_up = reader.GatedMatrix({base + "mlp.gate_proj.weight", config_.intermediate_size},
-                                       {base + "mlp.up_proj.weight", config_.intermediate_size},
-                                       hidden_size_);
+    layer.gate_up =
+        reader.GatedMatrix({base + "mlp.gate_proj.weight", config_.intermediate_size},
+                           {base + "mlp.up_proj.weight", config_.intermediate_size}, hidden_size_);
     layer.down =
         reader.Matrix({{base + "mlp.down_proj.weight", hidden_size_}}, config_.intermediate_size);
     layers_.push_back(std::move(layer));
