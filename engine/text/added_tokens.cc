@@ -134,7 +134,7 @@ void AddedTokenMatcher::Split(absl::string_view text,
         if (!(UnicodeFlags(PreviousCodePoint(start)) & kAddedTokenSpace)) break;
         do {
           --start;
-        } while ((static_cast<unsigned char>(*start) & 0xC0) == 0x80);
+        } while (IsContinuationByte(*start));
       }
     }
     if (token.strip_right) {

@@ -1,21 +1,16 @@
 #include "engine/text/bpe_model.h"
 
 #include <algorithm>
-#include <queue>
 #include <string>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "engine/text/byte_level.h"
 #include "engine/text/json_fields.h"
+#include "engine/text/tokenizer.h"
+#include "engine/text/unicode.h"
 
 namespace quiver {
-namespace {
-
-// Up to here the next merge is found by looking at all pairs, which for few is faster than a heap.
-constexpr size_t kShortPiece = 128;
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<BpeModel>> BpeModel::Create(const TokenizerJson& json) {
   const nlohmann::json& model = json.document["model"];
   JsonFields fields(model, "model");
@@ -55,6 +50,7 @@ absl::StatusOr<std::unique_ptr<BpeModel>> BpeModel::Create(const TokenizerJson& 
   }
   absl::Status status = bpe->ReadMerges(json, vocab);
   if (!status.ok()) return status;
+  bpe->FillWholeCharacters(json);
   bpe->FillWholePieces(json, ignore_merges);
   return bpe;
 }
@@ -89,15 +85,101 @@ absl::Status BpeModel::ReadMerges(const TokenizerJson& json, const StringTable& 
   return absl::OkStatus();
 }
 
+// Most merges only put the bytes of one character together. That may be done first for a character
+// if in the true order, too, its bytes are one token before any of them can merge with a neighbor:
+// no merge of its first bytes with what is before, of its last ones with what is after, or of the
+// whole has a rank as low as those that make it whole.
+void BpeModel::FillWholeCharacters(const TokenizerJson& json) {
+  // Of each token of a few bytes, the lowest rank of a merge that has it on its right, by whether
+  // what is on the left ends in ASCII; on its left, by whether what is on the right begins with
+  // ASCII, or else with another character; anywhere.
+  struct Bounds {
+    uint32_t after_ascii = kNoMerge, after_other = kNoMerge;
+    uint32_t before_ascii = kNoMerge, before_other = kNoMerge;
+    uint32_t whole = kNoMerge;
+  };
+  absl::flat_hash_map<TokenId, Bounds> bounds;
+  struct Character {
+    uint32_t point;
+    TokenId id;
+    std::string bytes;
+  };
+  std::vector<Character> characters;
+  std::string bytes;
+  for (const auto& entry : json.vocab) {
+    if (entry.token.size() > 6 || !DecodeByteLevel(entry.token, &bytes)) continue;
+    if (bytes.empty() || bytes.size() > 3) continue;
+    bounds.emplace(entry.id, Bounds());
+    if (bytes.size() < 2 || FindInvalidUtf8(bytes) >= 0) continue;
+    if (entry.id >= 1 << (32 - kNeighborBits)) continue;
+    const char* p = bytes.data();
+    const uint32_t point = NextCodePoint(p);
+    if (p == bytes.data() + bytes.size()) characters.push_back({point, entry.id, bytes});
+  }
+  const auto lower = [](uint32_t* lowest, uint32_t rank) { *lowest = std::min(*lowest, rank); };
+  for (const PairSlot& slot : pairs_) {
+    if (slot.pair == UINT64_MAX) continue;
+    const uint32_t rank = slot.merge.rank;
+    const auto left = bounds.find(static_cast<TokenId>(slot.pair >> 32));
+    const auto right = bounds.find(static_cast<TokenId>(slot.pair & UINT32_MAX));
+    // Parts that are not spelled in bytes never occur.
+    if (left != bounds.end() && DecodeByteLevel(json.merges[rank].second, &bytes)) {
+      lower(&left->second.whole, rank);
+      if (IsAsciiByte(bytes[0])) {
+        lower(&left->second.before_ascii, rank);
+      } else if (!IsContinuationByte(bytes[0])) {
+        lower(&left->second.before_other, rank);
+      }
+    }
+    if (right != bounds.end() && DecodeByteLevel(json.merges[rank].first, &bytes)) {
+      Bounds& b = right->second;
+      lower(&b.whole, rank);
+      lower(IsAsciiByte(bytes.back()) ? &b.after_ascii : &b.after_other, rank);
+    }
+  }
+
+  whole_characters_.assign(0x10000, 0);
+  for (const Character& c : characters) {
+    const auto byte_id = [&](size_t i) {
+      return byte_ids_[static_cast<unsigned char>(c.bytes[i])];
+    };
+    const size_t n = c.bytes.size();
+    const TokenId first = byte_id(0), second = byte_id(1), last = byte_id(n - 1);
+    // The tokens that the character's bytes are on the way, at its beginning and at its end.
+    std::vector<TokenId> heads = {first}, tails = {last};
+    Merge whole = FindMerge(first, second);
+    uint32_t highest = whole.rank;
+    if (n == 3) {
+      const Merge head = whole, tail = FindMerge(second, last);
+      if (head.id >= 0) heads.push_back(head.id);
+      if (tail.id >= 0) tails.push_back(tail.id);
+      whole = head.rank <= tail.rank ? FindMerge(head.id, last) : FindMerge(first, tail.id);
+      highest = std::max(whole.rank, std::min(head.rank, tail.rank));
+    }
+    if (whole.id != c.id || highest >= bounds[c.id].whole) continue;
+    uint32_t safe = kAfterAscii | kAfterOther | kBeforeAscii | kBeforeOther;
+    for (const TokenId head : heads) {
+      if (highest >= bounds[head].after_ascii) safe &= ~kAfterAscii;
+      if (highest >= bounds[head].after_other) safe &= ~kAfterOther;
+    }
+    for (const TokenId tail : tails) {
+      if (highest >= bounds[tail].before_ascii) safe &= ~kBeforeAscii;
+      if (highest >= bounds[tail].before_other) safe &= ~kBeforeOther;
+    }
+    whole_characters_[c.point] = static_cast<uint32_t>(c.id) << kNeighborBits | safe;
+  }
+}
+
 void BpeModel::FillWholePieces(const TokenizerJson& json, bool ignore_merges) {
   StringTable whole;
   whole.Reset(json.vocab.size(), json.vocab_bytes.size());
   std::string bytes;
   std::vector<TokenId> ids;
   for (const auto& entry : json.vocab) {
-    // What is not spelled in bytes, such as an added token that the vocabulary holds too, is never
-    // met. A token that its own merges do not lead to is not met unless merges are ignored.
-    if (!DecodeByteLevel(entry.token, &bytes)) continue;
+    // No piece of text is what has no spelling in bytes, such as an added token that the vocabulary
+    // holds too, and what does not consist of whole characters. What its own merges do not lead to
+    // is met only if merges are ignored.
+    if (!DecodeByteLevel(entry.token, &bytes) || FindInvalidUtf8(bytes) >= 0) continue;
     if (!ignore_merges) {
       ids.clear();
       Encode(bytes, &ids);
@@ -106,102 +188,6 @@ void BpeModel::FillWholePieces(const TokenizerJson& json, bool ignore_merges) {
     whole.Insert(bytes, entry.id);
   }
   whole_pieces_ = std::move(whole);
-}
-
-void BpeModel::Encode(absl::string_view piece, std::vector<TokenId>* ids) const {
-  const TokenId whole = whole_pieces_.Find(piece);
-  if (whole >= 0) {
-    ids->push_back(whole);
-  } else if (piece.size() <= kShortPiece) {
-    EncodeShort(piece, ids);
-  } else {
-    EncodeLong(piece, ids);
-  }
-}
-
-void BpeModel::EncodeShort(absl::string_view piece, std::vector<TokenId>* ids) const {
-  if (piece.empty()) return;
-  // The tokens so far; merges[i] is that of tokens i and i + 1.
-  TokenId tokens[kShortPiece];
-  uint32_t ranks[kShortPiece];
-  TokenId products[kShortPiece];
-  size_t n = piece.size();
-  const auto look_up = [&](size_t i) {
-    const Merge merge = FindMerge(tokens[i], tokens[i + 1]);
-    ranks[i] = merge.rank;
-    products[i] = merge.id;
-  };
-  for (size_t i = 0; i < n; ++i) tokens[i] = byte_ids_[static_cast<unsigned char>(piece[i])];
-  for (size_t i = 0; i + 1 < n; ++i) look_up(i);
-  while (n > 1) {
-    const size_t best = static_cast<size_t>(std::min_element(ranks, ranks + n - 1) - ranks);
-    if (ranks[best] == kNoMerge) break;
-    tokens[best] = products[best];
-    --n;
-    std::copy(tokens + best + 2, tokens + n + 1, tokens + best + 1);
-    if (best + 1 < n) {
-      std::copy(ranks + best + 2, ranks + n, ranks + best + 1);
-      std::copy(products + best + 2, products + n, products + best + 1);
-      look_up(best);
-    }
-    if (best > 0) look_up(best - 1);
-  }
-  ids->insert(ids->end(), tokens, tokens + n);
-}
-
-void BpeModel::EncodeLong(absl::string_view piece, std::vector<TokenId>* ids) const {
-  constexpr uint32_t kEnd = UINT32_MAX;
-  // A doubly linked list by position of each token's first byte; `merge` is that with the next one,
-  // and is none where the token was swallowed by the one before.
-  struct Node {
-    TokenId token;
-    uint32_t previous, next;
-    Merge merge;
-  };
-  const uint32_t n = static_cast<uint32_t>(piece.size());
-  std::vector<Node> nodes(n);
-  for (uint32_t i = 0; i < n; ++i) {
-    nodes[i] = {byte_ids_[static_cast<unsigned char>(piece[i])],
-                i == 0 ? kEnd : i - 1,
-                i + 1 == n ? kEnd : i + 1,
-                {}};
-  }
-  // Rank and position of each merge that is or was possible, least first.
-  std::vector<uint64_t> queue;
-  const auto look_up = [&](uint32_t i) {
-    Node& node = nodes[i];
-    node.merge = node.next == kEnd ? Merge() : FindMerge(node.token, nodes[node.next].token);
-    return node.merge.rank != kNoMerge;
-  };
-  const auto entry = [&](uint32_t i) {
-    return static_cast<uint64_t>(nodes[i].merge.rank) << 32 | i;
-  };
-  for (uint32_t i = 0; i < n; ++i) {
-    if (look_up(i)) queue.push_back(entry(i));
-  }
-  const auto later = std::greater<uint64_t>();
-  std::make_heap(queue.begin(), queue.end(), later);
-  while (!queue.empty()) {
-    std::pop_heap(queue.begin(), queue.end(), later);
-    const uint64_t top = queue.back();
-    queue.pop_back();
-    const uint32_t i = static_cast<uint32_t>(top);
-    Node& node = nodes[i];
-    // Outdated if the pair here has changed since.
-    if (node.merge.rank != static_cast<uint32_t>(top >> 32)) continue;
-    Node& swallowed = nodes[node.next];
-    node.token = node.merge.id;
-    node.next = swallowed.next;
-    swallowed.merge = Merge();
-    if (node.next != kEnd) nodes[node.next].previous = i;
-    for (const uint32_t changed : {i, node.previous}) {
-      if (changed != kEnd && look_up(changed)) {
-        queue.push_back(entry(changed));
-        std::push_heap(queue.begin(), queue.end(), later);
-      }
-    }
-  }
-  for (uint32_t i = 0; i != kEnd; i = nodes[i].next) ids->push_back(nodes[i].token);
 }
 
 }  // namespace quiver

@@ -22,7 +22,7 @@ class BpeModel {
   // and the product of every merge. UNIMPLEMENTED names an option that is not supported.
   static absl::StatusOr<std::unique_ptr<BpeModel>> Create(const TokenizerJson& json);
 
-  // Appends the ids of `piece`, any bytes: the pair of lowest rank is merged first, of equal ones
+  // Appends the ids of `piece`, valid UTF-8: the pair of lowest rank is merged first, of equal ones
   // the leftmost. Takes O(n log n).
   void Encode(absl::string_view piece, std::vector<TokenId>* ids) const;
 
@@ -38,6 +38,10 @@ class BpeModel {
     Merge merge;
   };
 
+  // What is before a character and what is after it, in whole_characters_.
+  static constexpr uint32_t kAfterAscii = 1, kAfterOther = 2, kBeforeAscii = 4, kBeforeOther = 8;
+  static constexpr int kNeighborBits = 4;
+
   static uint64_t PairKey(TokenId left, TokenId right) {
     return static_cast<uint64_t>(left) << 32 | static_cast<uint32_t>(right);
   }
@@ -51,15 +55,24 @@ class BpeModel {
   }
 
   absl::Status ReadMerges(const TokenizerJson& json, const StringTable& vocab);
+  void FillWholeCharacters(const TokenizerJson& json);
   void FillWholePieces(const TokenizerJson& json, bool ignore_merges);
-  void EncodeShort(absl::string_view piece, std::vector<TokenId>* ids) const;
-  void EncodeLong(absl::string_view piece, std::vector<TokenId>* ids) const;
+  // Writes the tokens that merging begins with, at most one a byte, and returns their number.
+  size_t Begin(absl::string_view piece, TokenId* tokens) const;
+  // Merge `tokens` as far as they go and append them; the first may write to them, and takes as
+  // many as a short piece has bytes.
+  void MergeFew(TokenId* tokens, size_t n, std::vector<TokenId>* ids) const;
+  void MergeMany(const std::vector<TokenId>& tokens, std::vector<TokenId>* ids) const;
 
   std::array<TokenId, 256> byte_ids_;
   // Open addressing by the pair's ids, at most half full.
   std::vector<PairSlot> pairs_;
   size_t pair_mask_ = 0;
   int pair_shift_ = 63;
+  // By code point below U+10000: the token that the character becomes before anything else can
+  // happen to its bytes, shifted left by kNeighborBits, with a bit for each kind of neighbor beside
+  // which that holds. 0 if there is none.
+  std::vector<uint32_t> whole_characters_;
   // Pieces that are one token as a whole.
   StringTable whole_pieces_;
 };

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/field_error.h"
+#include "engine/text/unicode.h"
 
 namespace quiver {
 namespace {
@@ -12,8 +13,6 @@ namespace {
 // Ids next to a cut that another text behind it may change: a cut decides over the piece of the
 // split pattern that it lies in, and inside of a long piece over the merges next to it.
 constexpr size_t kIdsDecidedByCut = 64;
-
-bool IsContinuationByte(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
 // The `limit` bytes of `text` at its kept end, less those of a split character.
 absl::string_view CutBytes(absl::string_view text, int64_t limit, Truncation truncation) {

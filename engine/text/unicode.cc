@@ -70,7 +70,7 @@ void ComposeAll(std::vector<uint32_t>* text) {
 uint32_t PreviousCodePoint(const char* p) {
   do {
     --p;
-  } while ((static_cast<unsigned char>(*p) & 0xC0) == 0x80);
+  } while (IsContinuationByte(*p));
   return NextCodePoint(p);
 }
 

@@ -45,6 +45,10 @@ inline const unicode_data::CodePointRecord& UnicodeRecord(uint32_t c) {
 
 inline uint16_t UnicodeFlags(uint32_t c) { return UnicodeRecord(c).flags; }
 
+// Of the bytes of UTF-8: a character of one byte; any byte of a character but its first.
+inline bool IsAsciiByte(char c) { return static_cast<unsigned char>(c) < 0x80; }
+inline bool IsContinuationByte(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
+
 // Decodes the code point at `p`, which must begin one of valid UTF-8, and moves `p` behind it.
 inline uint32_t NextCodePoint(const char*& p) {
   const auto byte = [&p](int i) { return static_cast<uint32_t>(static_cast<unsigned char>(p[i])); };

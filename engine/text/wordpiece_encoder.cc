@@ -13,8 +13,6 @@
 namespace quiver {
 namespace {
 
-bool IsContinuationByte(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
-
 class WordPieceEncoder : public TextEncoder {
  public:
   // `pieces` begin a word, `continuations` go on, without their prefix.

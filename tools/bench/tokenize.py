@@ -29,8 +29,8 @@ def corpora(data):
            "CMRC 2018 (Chinese)": documents(data / "retrieval/cmrc2018/corpus.jsonl")}
     by_code = {d["code"]: d["text"] for d in map(json.loads, (data / "text/udhr.jsonl").read_text().splitlines())}
     for name, code in UDHR.items():
-        # A paragraph a text, several times over, so that a round takes long enough to be measured.
-        out[f"UDHR {name}"] = [p for p in by_code[code].split("\n") if p] * 10
+        # A paragraph a text, many times over, so that a round takes long enough to be measured.
+        out[f"UDHR {name}"] = [p for p in by_code[code].split("\n") if p] * 50
     return out
 
 
