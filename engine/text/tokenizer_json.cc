@@ -86,11 +86,14 @@ class Reader : public nlohmann::json_sax<json> {
     }
     if (merge_parts_ != 2) return Misplaced();
     merge_parts_ = -1;
+    ++num_merges_;
     return true;
   }
   bool parse_error(size_t position, const std::string&,
                    const nlohmann::detail::exception&) override {
-    status_ = absl::DataLossError(absl::StrCat("is not valid JSON at byte ", position));
+    // `position` is the number of bytes read, that of the error included.
+    const size_t offset = position == 0 ? 0 : position - 1;
+    status_ = absl::DataLossError(absl::StrCat("is not valid JSON at byte ", offset));
     return false;
   }
 
@@ -132,8 +135,8 @@ class Reader : public nlohmann::json_sax<json> {
     if (part_ == Part::kVocab) {
       return Fail(absl::StrCat("model.vocab: the id of \"", key_, "\" is not a whole number"));
     }
-    return Fail(absl::StrCat("model.merges[", merges_.size() / 2,
-                             "] is neither \"A B\" nor [\"A\", \"B\"]"));
+    return Fail(
+        absl::StrCat("model.merges[", num_merges_, "] is neither \"A B\" nor [\"A\", \"B\"]"));
   }
 
   bool Id(int64_t id) {
@@ -159,6 +162,7 @@ class Reader : public nlohmann::json_sax<json> {
     }
     MergePart(v.substr(0, space));
     MergePart(v.substr(space + 1));
+    ++num_merges_;
     return true;
   }
   void MergePart(absl::string_view v) {
@@ -204,6 +208,7 @@ class Reader : public nlohmann::json_sax<json> {
   bool in_model_ = false;
   // Strings seen of the merge that is open, -1 if none is.
   int merge_parts_ = -1;
+  size_t num_merges_ = 0;
   std::vector<std::pair<Range, TokenId>> vocab_;
   std::vector<Range> merges_;
 };
