@@ -81,7 +81,9 @@ absl::StatusOr<bool> CpuPass::Run(int64_t max_us) {
   const auto start = std::chrono::steady_clock::now();
   while (stage_ != Stage::kDone) {
     Step();
-    if (std::chrono::steady_clock::now() - start >= std::chrono::microseconds(max_us)) break;
+    // Not the other way round: a large max_us in nanoseconds would overflow.
+    const auto elapsed = std::chrono::steady_clock::now() - start;
+    if (std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count() >= max_us) break;
   }
   return stage_ == Stage::kDone;
 }
