@@ -44,16 +44,16 @@ InputBuilder::InputBuilder(const Tokenizer* tokenizer, Limits limits)
 absl::StatusOr<TokenizedInput> InputBuilder::FromText(absl::string_view prompt,
                                                       absl::string_view text,
                                                       Truncation truncation) const {
-  if (text.empty()) return FieldError("text", "is empty; it needs at least 1 byte");
+  if (text.empty()) return FieldError("text", "must not be empty");
   const bool cut = static_cast<int64_t>(text.size()) > limits_.max_text_bytes;
   if (cut && truncation == Truncation::kNone) {
     return FieldError("text",
-                      absl::StrCat("has ", text.size(), " bytes, over the limit of ",
-                                   limits_.max_text_bytes, "; shorten it or ask for truncation"));
+                      absl::StrCat("must be at most ", limits_.max_text_bytes, " bytes; it has ",
+                                   text.size(), " (shorten it or ask for truncation)"));
   }
   const int64_t invalid = FindInvalidUtf8(text);
   if (invalid >= 0) {
-    return FieldError("text", absl::StrCat("is not valid UTF-8 at byte ", invalid));
+    return FieldError("text", absl::StrCat("invalid UTF-8 at byte ", invalid));
   }
   const absl::string_view kept = cut ? CutBytes(text, limits_.max_text_bytes, truncation) : text;
 
@@ -67,19 +67,19 @@ absl::StatusOr<TokenizedInput> InputBuilder::FromText(absl::string_view prompt,
   const size_t special = prefix.size() + suffix.size();
   const size_t limit = static_cast<size_t>(limits_.max_tokens);
   if (cut && ids.size() + special < limit + kIdsDecidedByCut) {
-    return FieldError("text", absl::StrCat("has ", text.size(), " bytes, over the limit of ",
-                                           limits_.max_text_bytes, ", and so few tokens a byte (",
-                                           ids.size(), " within the limit) that cutting it there ",
-                                           "would change the tokens kept; shorten it"));
+    return FieldError(
+        "text", absl::StrCat("must be at most ", limits_.max_text_bytes, " bytes; it has ",
+                             text.size(), ", and so few tokens within the limit (", ids.size(),
+                             ") that cutting it there would change the ids kept"));
   }
 
   TokenizedInput input;
   if (ids.size() + special > limit) {
     if (truncation == Truncation::kNone) {
-      return FieldError("text", absl::StrCat("has ", ids.size() + special,
-                                             " tokens with prompt and special tokens, over the "
-                                             "limit of ",
-                                             limit, "; shorten it or ask for truncation"));
+      return FieldError(
+          "text",
+          absl::StrCat("must be at most ", limit, " tokens with prompt and special tokens; it has ",
+                       ids.size() + special, " (shorten it or ask for truncation)"));
     }
     absl::Status shortened = Shorten(prompt, kept, truncation, &ids);
     if (!shortened.ok()) return shortened;
@@ -90,7 +90,7 @@ absl::StatusOr<TokenizedInput> InputBuilder::FromText(absl::string_view prompt,
   input.ids.insert(input.ids.end(), ids.begin(), ids.end());
   input.ids.insert(input.ids.end(), suffix.begin(), suffix.end());
   input.truncated |= cut;
-  if (input.ids.empty()) return FieldError("text", "has 0 tokens; it needs at least 1");
+  if (input.ids.empty()) return FieldError("text", "must have at least 1 token; it has 0");
   return input;
 }
 
@@ -106,7 +106,7 @@ absl::Status InputBuilder::Shorten(absl::string_view prompt, absl::string_view t
   if (prompt_ids.size() + special >= limit) {
     return FieldError("text",
                       absl::StrCat("has no room: prompt and special tokens take ",
-                                   prompt_ids.size() + special, " tokens of the limit of ", limit));
+                                   prompt_ids.size() + special, " tokens of at most ", limit));
   }
   const size_t room = limit - special;
   if (truncation == Truncation::kRight) {
@@ -126,11 +126,11 @@ absl::Status InputBuilder::Shorten(absl::string_view prompt, absl::string_view t
 
 absl::StatusOr<TokenizedInput> InputBuilder::FromIds(absl::Span<const TokenId> ids,
                                                      Truncation truncation) const {
-  if (ids.empty()) return FieldError("token_ids", "are 0; at least 1 is needed");
+  if (ids.empty()) return FieldError("token_ids", "must not be empty");
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= limits_.vocabulary_size) {
-      return FieldError("token_ids", absl::StrCat("id ", ids[i], " at index ", i, " is not in [0, ",
-                                                  limits_.vocabulary_size, ")"));
+      return FieldError("token_ids", absl::StrCat("must be from 0 to ", limits_.vocabulary_size - 1,
+                                                  "; the id at index ", i, " is ", ids[i]));
     }
   }
   TokenizedInput input;
@@ -140,8 +140,9 @@ absl::StatusOr<TokenizedInput> InputBuilder::FromIds(absl::Span<const TokenId> i
     return input;
   }
   if (truncation == Truncation::kNone) {
-    return FieldError("token_ids", absl::StrCat("are ", ids.size(), ", over the limit of ", limit,
-                                                "; shorten them or ask for truncation"));
+    return FieldError("token_ids",
+                      absl::StrCat("must be at most ", limit, "; there are ", ids.size(),
+                                   " (shorten them or ask for truncation)"));
   }
   absl::Span<const TokenId> prefix = tokenizer_->prefix_ids();
   absl::Span<const TokenId> suffix = tokenizer_->suffix_ids();
@@ -150,7 +151,7 @@ absl::StatusOr<TokenizedInput> InputBuilder::FromIds(absl::Span<const TokenId> i
   if (prefix.size() + suffix.size() >= limit) {
     return FieldError("token_ids",
                       absl::StrCat("have no room: their special tokens take ",
-                                   prefix.size() + suffix.size(), " of the limit of ", limit));
+                                   prefix.size() + suffix.size(), " of at most ", limit));
   }
   absl::Span<const TokenId> body = ids.subspan(prefix.size());
   body.remove_suffix(suffix.size());

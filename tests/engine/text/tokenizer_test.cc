@@ -2,10 +2,12 @@
 #include "engine/text/tokenizer.h"
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/engine/text/corpora.h"
 #include "tests/engine/text/fixtures.h"
 
 namespace quiver {
@@ -110,6 +112,21 @@ TEST(TokenizerTest, InvalidUtf8IsNamedByItsByteAndAddsNothing) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("byte 3"));
     EXPECT_THAT(ids, ElementsAre(7));
+  }
+}
+
+TEST(TokenizerTest, ThreadsShareOneTokenizer) {
+  for (const char* path : {kQwenSmall, kBertSmall}) {
+    const auto tokenizer = LoadFixture(path);
+    std::vector<std::vector<TokenId>> alone;
+    for (int i = 0; i < 500; ++i) alone.push_back(Ids(*tokenizer, RandomText(i)));
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < 500; ++i) EXPECT_EQ(Ids(*tokenizer, RandomText(i)), alone[i]);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
   }
 }
 
