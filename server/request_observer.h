@@ -1,0 +1,49 @@
+// What the doors (gRPC, HTTP) tell of the requests they answer, for metrics and the access log.
+#ifndef QUIVER_SERVER_REQUEST_OBSERVER_H_
+#define QUIVER_SERVER_REQUEST_OBSERVER_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/types.h"
+
+namespace quiver {
+
+enum class Rpc : uint8_t { kEmbed, kEmbedStream, kTokenize, kGetModelInfo };
+inline constexpr int kNumRpcs = 4;
+
+// One request or stream, after its end.
+struct RequestReport {
+  Rpc rpc = Rpc::kEmbed;
+  Lane lane = Lane::kInteractive;
+  // Of the request as a whole; items have outcomes of their own.
+  absl::StatusCode code = absl::StatusCode::kOk;
+  // Items by outcome; `truncated` ones are among the succeeded.
+  int64_t succeeded = 0;
+  int64_t failed = 0;
+  int64_t truncated = 0;
+  // Tokens of the items that succeeded.
+  int64_t tokens = 0;
+  // As embed.proto's Timing.
+  absl::Duration total;
+  absl::Duration tokenize;
+  absl::Duration queue;
+  absl::Duration compute;
+  // Address of the client, as the transport names it.
+  std::string peer;
+};
+
+// Called on any thread, also on the scheduler's; must be quick and thread-safe.
+class RequestObserver {
+ public:
+  virtual ~RequestObserver() = default;
+  virtual void OnRequestStart(Rpc rpc) = 0;
+  // Exactly once for each start.
+  virtual void OnRequestEnd(const RequestReport& report) = 0;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_SERVER_REQUEST_OBSERVER_H_
