@@ -1,0 +1,26 @@
+#ifndef QUIVER_SERVER_ACCESS_LOG_H_
+#define QUIVER_SERVER_ACCESS_LOG_H_
+
+#include "server/log.h"
+#include "server/request_observer.h"
+
+namespace quiver {
+
+// One line for each request when it ends: what it was, what became of it, how long it took. Thread-
+// safe.
+class AccessLog : public RequestObserver {
+ public:
+  // Everything is passed on to `next`. Both must outlive this.
+  AccessLog(Logger* logger, RequestObserver* next) : logger_(*logger), next_(*next) {}
+
+  void OnRequestStart(Rpc rpc) override { next_.OnRequestStart(rpc); }
+  void OnRequestEnd(const RequestReport& report) override;
+
+ private:
+  Logger& logger_;
+  RequestObserver& next_;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_SERVER_ACCESS_LOG_H_
