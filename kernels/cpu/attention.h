@@ -16,7 +16,7 @@
 
 namespace quiver::cpu {
 
-inline constexpr int64_t kAttentionBlock = 256;
+inline constexpr int64_t kAttentionBlock = 128;
 
 // Queries that attend to one sequence's keys. Query i is row q_row + i of q and of out, key j is
 // row kv_row + j of k and of v. With causal attention, query i sees keys

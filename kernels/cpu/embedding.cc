@@ -28,7 +28,7 @@ void AddRow(const EmbeddingTable& table, int64_t row, int64_t dim, float* out) {
 void Embed(const EmbeddingTable& tokens, const EmbeddingTable& type, const EmbeddingTable& position,
            const int32_t* ids, const int32_t* positions, int64_t rows, int64_t dim, float* out,
            int64_t out_stride, ThreadPool* pool) {
-  ParallelFor(pool, rows, [&](int64_t t) {
+  ParallelForRows(pool, rows, [&](int64_t t) {
     float* row = out + t * out_stride;
     WidenToFloat(tokens.type, Row(tokens, ids[t], dim), dim, row);
     if (type.data != nullptr) AddRow(type, 0, dim, row);

@@ -5,6 +5,9 @@
 #include <new>
 #include <vector>
 
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/matmul_kernel.h"
+
 namespace quiver::cpu {
 
 void PackedMatrix::Free::operator()(std::byte* data) const {
@@ -94,55 +97,127 @@ PackedMatrix PackedMatrix::PackGated(const WeightRows& gate, const WeightRows& u
 
 namespace {
 
-void PanelProduct(const float* x, const PackedMatrix& w, int64_t p, float* sums) {
-  std::vector<float> row(kPanelWidth);
-  std::fill_n(sums, kPanelWidth, 0.0f);
-  for (int64_t i = 0; i < w.k(); ++i) {
-    const auto* source = static_cast<const std::byte*>(w.panel(p)) +
-                         static_cast<size_t>(i * kPanelWidth) * StoredSize(w.type());
-    WidenToFloat(w.type(), source, kPanelWidth, row.data());
-    for (int64_t j = 0; j < kPanelWidth; ++j) sums[j] += x[i] * row[j];
+// Rows of a task: 384 of their elements, a block of k, fit into half of a second-level cache of 512
+// KiB. A multiple of every instruction set's rows of a tile.
+constexpr int64_t kTaskRows = 168;
+constexpr int64_t kRowMultiple = 12;
+// Panels of a task: x's rows are read once for so many.
+constexpr int64_t kTaskPanels = 4;
+// Tasks a thread should have, so that none waits long for another's last.
+constexpr int64_t kTasksPerThread = 3;
+
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A product cut into tasks of some rows times some panels.
+struct Tasks {
+  int64_t rows = 0;
+  int64_t panels = 0;
+  int64_t row_blocks = 0;
+  int64_t panel_groups = 0;
+};
+
+// Whole tasks if there are enough of them for all threads; else fewer panels in one, then fewer
+// rows.
+Tasks CutIntoTasks(int64_t m, const PackedMatrix& w, const ThreadPool* pool) {
+  const int64_t threads = pool == nullptr ? 1 : pool->num_threads();
+  const int64_t wanted = threads == 1 ? 1 : threads * kTasksPerThread;
+  const int64_t least_panels = w.gated() ? 2 : 1;
+  Tasks tasks;
+  tasks.panels = kTaskPanels;
+  tasks.row_blocks = CeilDiv(m, kTaskRows);
+  const auto too_few = [&] {
+    tasks.panel_groups = CeilDiv(w.num_panels(), tasks.panels);
+    return tasks.row_blocks * tasks.panel_groups < wanted;
+  };
+  while (too_few() && tasks.panels > least_panels) tasks.panels /= 2;
+  if (too_few()) {
+    const int64_t most_blocks = CeilDiv(m, 2 * kRowMultiple);
+    tasks.row_blocks =
+        std::max(tasks.row_blocks, std::min(most_blocks, CeilDiv(wanted, tasks.panel_groups)));
   }
+  tasks.rows = CeilDiv(CeilDiv(m, tasks.row_blocks), kRowMultiple) * kRowMultiple;
+  tasks.row_blocks = CeilDiv(m, tasks.rows);
+  return tasks;
 }
+
+// Calls finish(sums, sums_stride, row, rows, panel, panels) for each task's sums.
+template <typename Finish>
+void MultiplyTasks(const MatmulKernel& kernel, const float* x, int64_t x_stride, int64_t m,
+                   const PackedMatrix& w, ThreadPool* pool, const Finish& finish) {
+  if (m == 0 || w.n() == 0) return;
+  const Tasks tasks = CutIntoTasks(m, w, pool);
+  ParallelFor(pool, tasks.row_blocks * tasks.panel_groups, [&](int64_t task) {
+    alignas(64) float sums[kTaskPanels * kTaskRows * kPanelWidth];
+    const int64_t row = task / tasks.panel_groups * tasks.rows;
+    const int64_t panel = task % tasks.panel_groups * tasks.panels;
+    PanelProduct product;
+    product.x_stride = x_stride;
+    product.rows = std::min(tasks.rows, m - row);
+    product.panel_stride = w.k() * kPanelWidth;
+    product.type = w.type();
+    product.num_panels = static_cast<int>(std::min(tasks.panels, w.num_panels() - panel));
+    product.sums = sums;
+    product.sums_stride = product.rows * kPanelWidth;
+    // With k = 0 one empty block makes the sums zero.
+    int64_t k = 0;
+    do {
+      product.x = x + row * x_stride + k;
+      product.panels = static_cast<const std::byte*>(w.panel(panel)) +
+                       static_cast<size_t>(k * kPanelWidth) * StoredSize(w.type());
+      product.count = std::min(kMatmulBlockK, w.k() - k);
+      product.first = k == 0;
+      kernel.multiply(product);
+      k += product.count;
+    } while (k < w.k());
+    finish(sums, product.sums_stride, row, product.rows, panel, product.num_panels);
+  });
+}
+
+const MatmulKernel& Kernel() { return KernelFor(kMatmulGeneric, kMatmulAvx2, kMatmulAvx512); }
 
 }  // namespace
 
 void Matmul(const float* x, int64_t x_stride, int64_t m, const PackedMatrix& w,
             const Epilogue& epilogue, float* y, int64_t y_stride, ThreadPool* pool) {
-  ParallelFor(pool, w.num_panels(), [&](int64_t p) {
-    float sums[kPanelWidth];
-    const int64_t first = p * kPanelWidth;
-    const int64_t cols = std::min(kPanelWidth, w.n() - first);
-    for (int64_t r = 0; r < m; ++r) {
-      PanelProduct(x + r * x_stride, w, p, sums);
-      for (int64_t j = 0; j < cols && epilogue.bias != nullptr; ++j) {
-        sums[j] += epilogue.bias[first + j];
+  const MatmulKernel& kernel = Kernel();
+  const auto finish = [&](const float* sums, int64_t sums_stride, int64_t row, int64_t rows,
+                          int64_t panel, int panels) {
+    for (int64_t p = 0; p < panels; ++p) {
+      const int64_t column = (panel + p) * kPanelWidth;
+      PanelResult result = {.sums = sums + p * sums_stride,
+                            .rows = rows,
+                            .cols = static_cast<int>(std::min(kPanelWidth, w.n() - column)),
+                            .activation = epilogue.activation,
+                            .residual_stride = epilogue.residual_stride,
+                            .y = y + row * y_stride + column,
+                            .y_stride = y_stride};
+      if (epilogue.bias != nullptr) result.bias = epilogue.bias + column;
+      if (epilogue.residual != nullptr) {
+        result.residual = epilogue.residual + row * epilogue.residual_stride + column;
       }
-      Activate(epilogue.activation, sums, cols, 1, cols, nullptr);
-      for (int64_t j = 0; j < cols; ++j) {
-        const float residual = epilogue.residual == nullptr
-                                   ? 0.0f
-                                   : epilogue.residual[r * epilogue.residual_stride + first + j];
-        y[r * y_stride + first + j] = sums[j] + residual;
-      }
+      kernel.finish(result);
     }
-  });
+  };
+  MultiplyTasks(kernel, x, x_stride, m, w, pool, finish);
 }
 
 void GatedMatmul(const float* x, int64_t x_stride, int64_t m, const PackedMatrix& w,
                  Activation activation, float* y, int64_t y_stride, ThreadPool* pool) {
-  ParallelFor(pool, w.num_panels() / 2, [&](int64_t p) {
-    float gate[kPanelWidth];
-    float up[kPanelWidth];
-    const int64_t first = p * kPanelWidth;
-    const int64_t cols = std::min(kPanelWidth, w.n() - first);
-    for (int64_t r = 0; r < m; ++r) {
-      PanelProduct(x + r * x_stride, w, 2 * p, gate);
-      PanelProduct(x + r * x_stride, w, 2 * p + 1, up);
-      Activate(activation, gate, cols, 1, cols, nullptr);
-      for (int64_t j = 0; j < cols; ++j) y[r * y_stride + first + j] = gate[j] * up[j];
+  const MatmulKernel& kernel = Kernel();
+  const auto finish = [&](const float* sums, int64_t sums_stride, int64_t row, int64_t rows,
+                          int64_t panel, int panels) {
+    for (int64_t p = 0; p < panels; p += 2) {
+      const int64_t column = (panel + p) / 2 * kPanelWidth;
+      const PanelResult result = {.sums = sums + p * sums_stride,
+                                  .rows = rows,
+                                  .cols = static_cast<int>(std::min(kPanelWidth, w.n() - column)),
+                                  .activation = activation,
+                                  .y = y + row * y_stride + column,
+                                  .y_stride = y_stride};
+      kernel.finish_gated(result, sums + (p + 1) * sums_stride);
     }
-  });
+  };
+  MultiplyTasks(kernel, x, x_stride, m, w, pool, finish);
 }
 
 }  // namespace quiver::cpu

@@ -21,7 +21,7 @@
 namespace quiver::cpu {
 
 // Outputs of one panel of a PackedMatrix; n is rounded up to it in memory.
-inline constexpr int64_t kPanelWidth = 32;
+inline constexpr int64_t kPanelWidth = 16;
 // Longest chain of fused multiply-adds.
 inline constexpr int64_t kMatmulBlockK = 384;
 

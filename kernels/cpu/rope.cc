@@ -2,6 +2,9 @@
 
 #include <cmath>
 
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/norm_kernel.h"
+
 namespace quiver::cpu {
 
 RopeTable::RopeTable(int64_t max_positions, int head_dim, double theta, ThreadPool* pool)
@@ -25,25 +28,15 @@ RopeTable::RopeTable(int64_t max_positions, int head_dim, double theta, ThreadPo
 
 void QkNormRope(float* x, int64_t x_stride, int64_t rows, int num_heads, const float* weight,
                 float eps, const int32_t* positions, const RopeTable& table, ThreadPool* pool) {
-  const int head_dim = table.head_dim();
-  const int half = head_dim / 2;
-  ParallelFor(pool, rows, [&](int64_t t) {
+  const NormKernel& kernel = KernelFor(kNormGeneric, kNormAvx2, kNormAvx512);
+  const int64_t head_dim = table.head_dim();
+  ParallelForRows(pool, rows, [&](int64_t t) {
     const float* cos = table.cos(positions[t]);
     const float* sin = table.sin(positions[t]);
     for (int head = 0; head < num_heads; ++head) {
-      float* h = x + t * x_stride + static_cast<int64_t>(head) * head_dim;
-      if (weight != nullptr) {
-        float square_sum = 0.0f;
-        for (int i = 0; i < head_dim; ++i) square_sum += h[i] * h[i];
-        const float factor = 1.0f / std::sqrt(square_sum / static_cast<float>(head_dim) + eps);
-        for (int i = 0; i < head_dim; ++i) h[i] *= factor * weight[i];
-      }
-      for (int i = 0; i < half; ++i) {
-        const float first = h[i];
-        const float second = h[half + i];
-        h[i] = first * cos[i] - second * sin[i];
-        h[half + i] = second * cos[i] + first * sin[i];
-      }
+      float* h = x + t * x_stride + head * head_dim;
+      if (weight != nullptr) kernel.rms(h, head_dim, weight, eps, h);
+      kernel.rotate(h, head_dim / 2, cos, sin);
     }
   });
 }

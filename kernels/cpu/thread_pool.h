@@ -2,6 +2,7 @@
 #ifndef QUIVER_KERNELS_CPU_THREAD_POOL_H_
 #define QUIVER_KERNELS_CPU_THREAD_POOL_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
@@ -75,6 +76,16 @@ void ParallelFor(ThreadPool* pool, int64_t count, Body&& body) {
   } else {
     for (int64_t i = 0; i < count; ++i) body(i);
   }
+}
+
+// For bodies too small to be handed out one at a time: rows are handed out some at a time.
+template <typename Body>
+void ParallelForRows(ThreadPool* pool, int64_t rows, Body&& body) {
+  constexpr int64_t kRowsAtOnce = 16;
+  ParallelFor(pool, (rows + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t block) {
+    const int64_t end = std::min(rows, (block + 1) * kRowsAtOnce);
+    for (int64_t row = block * kRowsAtOnce; row < end; ++row) body(row);
+  });
 }
 
 }  // namespace quiver::cpu
