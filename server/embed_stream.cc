@@ -73,7 +73,12 @@ class EmbedStream : public ByteStreamReactor, public std::enable_shared_from_thi
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;
   void OnCancel() override { cancellation_->Cancel(); }
-  void OnDone() override { self_.reset(); }
+  void OnDone() override {
+    // A client that goes away in silence looks like one that closes its side, until now.
+    const bool cancelled = code_ == absl::StatusCode::kOk && cancellation_->cancelled();
+    observed_.End(cancelled ? absl::StatusCode::kCancelled : code_);
+    self_.reset();
+  }
 
   // Takes in a message: starts the stream or fails, and makes the batch to feed, null if there are
   // no inputs.
@@ -95,6 +100,8 @@ class EmbedStream : public ByteStreamReactor, public std::enable_shared_from_thi
   EmbedCalls& calls_;
   const grpc::CallbackServerContext& context_;
   ObservedRequest observed_;
+  // Of the status that was sent.
+  absl::StatusCode code_ = absl::StatusCode::kOk;
   const std::shared_ptr<CancellationFlag> cancellation_ = std::make_shared<CancellationFlag>();
   // Until OnDone.
   std::shared_ptr<EmbedStream> self_;
@@ -374,7 +381,6 @@ void EmbedStream::WriteSummary() {
     observed_.SetReport(tally_.report());
   }
   write_bytes_ = Serialize(response);
-  observed_.End(absl::StatusCode::kOk);
   StartWriteAndFinish(&write_bytes_, grpc::WriteOptions(), grpc::Status::OK);
 }
 
@@ -388,7 +394,7 @@ void EmbedStream::End(absl::Status status) {
     absl::MutexLock lock(&mutex_);
     observed_.SetReport(tally_.report());
   }
-  observed_.End(status.code());
+  code_ = status.code();
   Finish(ToGrpcStatus(status));
 }
 

@@ -62,6 +62,14 @@ std::shared_ptr<grpc::Channel> ServiceTest::NewChannel() const {
                                    arguments);
 }
 
+void ServiceTest::AwaitServerCaughtUp() {
+  for (int i = 0; i < 3; ++i) {
+    grpc::ClientContext context;
+    v1::ModelInfo info;
+    EXPECT_TRUE(stub_->GetModelInfo(&context, {}, &info).ok());
+  }
+}
+
 v1::EmbedRequest ServiceTest::Request(const std::vector<std::string>& texts) {
   v1::EmbedRequest request;
   for (const std::string& text : texts) request.add_inputs()->set_text(text);

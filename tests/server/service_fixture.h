@@ -8,6 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "engine/embedder.h"
 #include "grpcpp/client_context.h"
@@ -67,15 +68,19 @@ class RecordingObserver : public RequestObserver {
     absl::MutexLock lock(&mutex_);
     return starts_;
   }
-  // Waits until there are so many.
-  std::vector<RequestReport> Reports(size_t count) const {
-    absl::MutexLock lock(&mutex_);
-    while (reports_.size() < count) {
-      mutex_.Unlock();
+  // Waits until there are so many of `rpc`.
+  std::vector<RequestReport> Reports(Rpc rpc, size_t count) const {
+    while (true) {
+      std::vector<RequestReport> found;
+      {
+        absl::MutexLock lock(&mutex_);
+        for (const RequestReport& report : reports_) {
+          if (report.rpc == rpc) found.push_back(report);
+        }
+      }
+      if (found.size() >= count) return found;
       absl::SleepFor(absl::Milliseconds(1));
-      mutex_.Lock();
     }
-    return reports_;
   }
 
  private:
@@ -109,6 +114,10 @@ class ServiceTest : public ::testing::Test {
     grpc::ClientContext context;
     return stub_->Embed(&context, request, response);
   }
+
+  // Frames of a connection arrive in order: with the answers to some calls the server also has what
+  // was sent before them, such as a cancellation.
+  void AwaitServerCaughtUp();
 
   Gate gate_;
   RecordingObserver observer_;
