@@ -8,6 +8,9 @@ namespace {
 
 // What one further pass leaves of the weight of those before it: about the last fifty count.
 constexpr double kDecay = 0.98;
+// A pass counts as no more than this many times as fast as predicted, once so many were seen.
+constexpr double kFastest = 4;
+constexpr int kTrusted = 10;
 // Relative addition to the diagonal that keeps the elimination regular when passes were all alike.
 constexpr double kRidge = 1e-6;
 
@@ -17,7 +20,13 @@ constexpr std::array<double, 3> kScale = {1.0, 1e-3, 1e-6};
 }  // namespace
 
 void CostModel::Observe(const Work& work, double us, bool keep) {
-  if (us <= 0 || work.tokens <= 0) return;
+  if (!(us > 0) || !std::isfinite(us) || work.tokens <= 0) return;
+  // As the relative error counts, a slow pass weighs little by itself, but a fast one would rule.
+  if (observed_ < kTrusted) {
+    ++observed_;
+  } else if (!keep) {
+    us = std::max(us, PredictUs(work) / kFastest);
+  }
   const std::array<double, kTerms> terms = {kScale[0], kScale[1] * static_cast<double>(work.tokens),
                                             kScale[2] * static_cast<double>(work.pairs)};
   if (!keep) {

@@ -9,7 +9,8 @@ namespace quiver {
 // What a pass costs: a fixed time, a time a token, and a time a pair of tokens of one sequence (its
 // attention). Learned from passes that ran, by least squares of the relative error over
 // non-negative coefficients; what is older counts less, but passes observed with `keep` count
-// forever. A value: copies are independent. Not thread-safe.
+// forever. One pass that took far longer than the others, or far less, moves it little. A value:
+// copies are independent. Not thread-safe.
 class CostModel {
  public:
   // The size of a pass as far as its cost goes.
@@ -21,7 +22,7 @@ class CostModel {
     Work With(int64_t length) const { return {tokens + length, pairs + length * length}; }
   };
 
-  // A pass took `us` microseconds. Ignored unless both are positive.
+  // A pass took `us` microseconds. Ignored unless both are positive and finite.
   void Observe(const Work& work, double us, bool keep = false);
 
   // 0 while nothing has been observed.
@@ -44,6 +45,8 @@ class CostModel {
 
   Sums kept_;
   Sums recent_;
+  // Passes seen, up to as many as make it trust itself.
+  int observed_ = 0;
   std::array<double, kTerms> coefficients_ = {};
 };
 

@@ -1,28 +1,12 @@
 #include "engine/schedule/device_loop.h"
 
-#include <exception>
+#include <algorithm>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "engine/schedule/guarded.h"
 
 namespace quiver {
-namespace {
-
-// What `call` returns, or why it threw.
-template <typename Call>
-auto Guarded(Call call) -> decltype(call()) {
-  try {
-    return call();
-  } catch (const std::exception& e) {
-    return absl::InternalError(absl::StrCat("the backend threw: ", e.what()));
-  } catch (...) {
-    return absl::InternalError("the backend threw");
-  }
-}
-
-}  // namespace
-
 DeviceLoop::DeviceLoop(SchedulerCore* core, absl::Mutex* mutex, Backend* backend, Clock clock)
     : core_(core), mutex_(mutex), backend_(backend), clock_(std::move(clock)) {}
 
@@ -73,7 +57,8 @@ void DeviceLoop::Run(int seat, int64_t max_us) {
   Pass* pass = passes_[seat].get();
   const int64_t start = clock_();
   const absl::StatusOr<bool> complete = Guarded([&] { return pass->Run(max_us); });
-  const int64_t spent = clock_() - start;
+  // A clock that was set back takes nothing back.
+  const int64_t spent = std::max<int64_t>(0, clock_() - start);
   {
     absl::MutexLock lock(mutex_);
     core_->Ran(seat, spent);

@@ -30,6 +30,8 @@ struct Waiter {
   int64_t deadline = kNever;
   int64_t submitted = 0;
 
+  // Whether it may have to be answered before its job is done.
+  bool mortal() const { return deadline != kNever || cancellation != nullptr; }
   bool cancelled() const { return cancellation != nullptr && cancellation->cancelled(); }
 };
 
@@ -49,14 +51,16 @@ struct Job {
   int skips = 0;
   // Queue entries that point here.
   int entries = 0;
+  // How many of the waiters came while it ran.
+  int64_t joined = 0;
   // What it is ordered by within its tenant: the earliest deadline of its waiters, or a stand-in.
   int64_t due = kNever;
   bool has_deadline = false;
-  // Of the first waiter.
+  // By the first waiter.
   int64_t submitted = 0;
   // Begin of the pass.
   int64_t started = 0;
-  // While kQueued.
+  // Whose tokens it counts among, the first waiter's; while kQueued.
   Tenant* tenant = nullptr;
   // The lane's jobs in order of arrival, while kQueued or kRetrying.
   Job* older = nullptr;

@@ -18,15 +18,6 @@ uint64_t HashOf(const EmbedTask& task) {
                       task.output.normalize, static_cast<int>(task.output.type));
 }
 
-TaskResult Result(absl::StatusOr<EncodedVector> vector, int64_t submitted, int64_t started,
-                  int64_t now) {
-  TaskResult out{std::move(vector), absl::ZeroDuration(), absl::ZeroDuration()};
-  const int64_t begin = std::max(submitted, std::min(started, now));
-  out.queue_time = absl::Nanoseconds(begin - submitted);
-  out.compute_time = absl::Nanoseconds(now - begin);
-  return out;
-}
-
 }  // namespace
 
 LaneQueue::LaneQueue(Lane lane, const Scheduler::Options& options, SchedulerObserver* observer,
@@ -41,11 +32,15 @@ LaneQueue::~LaneQueue() {
   while (tenants_.Next(&entry, &tenant)) Release(entry.job);
 }
 
-Job* LaneQueue::FindEqual(const EmbedTask& task, uint64_t hash) const {
-  const auto it = joinable_.find(hash);
-  if (it == joinable_.end()) return nullptr;
-  Job* job = it->second;
-  return job->ids == task.token_ids && job->output == task.output ? job : nullptr;
+LaneQueue::Place LaneQueue::Find(const EmbedTask& task) const {
+  Place place;
+  place.hash = HashOf(task);
+  const auto it = joinable_.find(place.hash);
+  if (it != joinable_.end() && it->second->ids == task.token_ids &&
+      it->second->output == task.output) {
+    place.equal = it->second;
+  }
+  return place;
 }
 
 int64_t LaneQueue::DueOf(const EmbedTask& task, int64_t now) const {
@@ -53,10 +48,13 @@ int64_t LaneQueue::DueOf(const EmbedTask& task, int64_t now) const {
   return deadline == kNever ? now + absl::ToInt64Nanoseconds(Scheduler::kPatience) : deadline;
 }
 
-int64_t LaneQueue::Excess(const EmbedTask& task) const {
+int64_t LaneQueue::Excess(const EmbedTask& task, const Place& place) const {
+  // Who joins a running job does not wait in the lane, but is held as long.
+  if (place.running()) return tasks_ + joined_ < options_.max_queued_tasks ? 0 : 1;
   if (tasks_ == 0) return 0;
-  const int64_t length = static_cast<int64_t>(task.token_ids.size());
-  const int64_t over_tokens = tokens_ + length - options_.max_queued_tokens;
+  const int64_t length = place.equal != nullptr ? 0 : static_cast<int64_t>(task.token_ids.size());
+  const int64_t over_tokens =
+      place.equal != nullptr ? 0 : tokens_ + length - options_.max_queued_tokens;
   const int64_t over_tasks = tasks_ + 1 - options_.max_queued_tasks;
   if (over_tokens <= 0 && over_tasks <= 0) return 0;
   if (over_tokens <= options_.max_queued_tokens / 4 &&
@@ -72,62 +70,100 @@ int64_t LaneQueue::Excess(const EmbedTask& task) const {
   return std::max({int64_t{1}, over_tokens, over_tasks * (tokens_ / tasks_)});
 }
 
-int64_t LaneQueue::TokensAhead(const EmbedTask& task, int64_t now) const {
-  return tenants_.TokensAhead(tenants_.Find(task.tenant), DueOf(task, now));
-}
-
-int64_t LaneQueue::head_length() const {
-  if (!retry_.empty()) return 0;
-  const Job* job = tenants_.Peek();
-  return job == nullptr ? 0 : job->length();
-}
-
-void LaneQueue::Add(EmbedTask&& task, int64_t now) {
-  const int64_t due = DueOf(task, now);
-  const bool has_deadline = task.deadline != absl::InfiniteFuture();
-  const uint64_t hash = HashOf(task);
-  Waiter waiter{std::move(task.done), std::move(task.cancellation), ToNanos(task.deadline), now};
-  const bool mortal = has_deadline || waiter.cancellation != nullptr;
-
-  if (Job* equal = FindEqual(task, hash); equal != nullptr) {
-    equal->waiters.push_back(std::move(waiter));
-    equal->has_deadline |= has_deadline;
-    if (equal->state != Job::State::kRunning) {
-      ++tasks_;
-      mortal_ += mortal;
-    }
-    // Further ahead in the queue; the entry it had will be found to be stale.
-    if (equal->state == Job::State::kQueued && due < equal->due) {
-      equal->due = due;
-      tenants_.Push(equal->tenant, {due, next_number_++, equal});
-    }
-    return;
+int64_t LaneQueue::TokensAhead(const EmbedTask& task, const Place& place, int64_t now) const {
+  if (place.running()) return 0;
+  int64_t ahead = tenants_.TokensAhead(tenants_.Find(task.tenant), DueOf(task, now));
+  if (place.equal != nullptr) {
+    ahead = std::min(ahead, tenants_.TokensAhead(place.equal->tenant, place.equal->due));
   }
+  return ahead;
+}
+
+CostModel::Work LaneQueue::Head(int64_t now) {
+  CostModel::Work work;
+  for (; !retry_.empty(); retry_.pop_front()) {
+    // Those given up since are empty.
+    for (const Job* job : retry_.front()) work = work.With(job->length());
+    if (work.tokens > 0) return work;
+    for (Job* job : retry_.front()) Release(job);
+  }
+  TaskQueue::Entry entry;
+  Tenant* tenant;
+  while (Job* job = tenants_.Peek()) {
+    if (job->state == Job::State::kQueued && Prune(job, now, DropPoint::kQueue)) {
+      return work.With(job->length());
+    }
+    tenants_.Next(&entry, &tenant);
+    Release(job);
+  }
+  return work;
+}
+
+void LaneQueue::Add(EmbedTask&& task, const Place& place, int64_t now) {
+  const int64_t due = DueOf(task, now);
+  Waiter waiter{std::move(task.done), std::move(task.cancellation), ToNanos(task.deadline), now};
+  if (place.equal != nullptr) return Join(place.equal, std::move(waiter), task.tenant, due);
 
   Job* job = new Job;
   job->ids = std::move(task.token_ids);
   job->output = task.output;
-  job->hash = hash;
-  job->joinable = joinable_.try_emplace(hash, job).second;
+  job->hash = place.hash;
+  job->joinable = joinable_.try_emplace(place.hash, job).second;
   job->due = due;
-  job->has_deadline = has_deadline;
+  job->has_deadline = waiter.deadline != kNever;
   job->submitted = now;
-  job->waiters.push_back(std::move(waiter));
   job->tenant = tenants_.Get(task.tenant);
   job->tenant->tokens += job->length();
   ++job->tenant->tasks;
   ++tasks_;
-  mortal_ += mortal;
+  mortal_ += waiter.mortal();
   tokens_ += job->length();
-  Link(job);
-  tenants_.Push(job->tenant, {due, next_number_++, job});
+  job->waiters.push_back(std::move(waiter));
+  LinkNewest(job);
+  Push(job->tenant, due, job);
 }
 
-void LaneQueue::Link(Job* job) {
+void LaneQueue::Join(Job* job, Waiter waiter, absl::string_view tenant_name, int64_t due) {
+  if (job->state == Job::State::kRunning) {
+    ++job->joined;
+    ++joined_;
+  } else {
+    ++tasks_;
+    mortal_ += waiter.mortal();
+  }
+  job->has_deadline |= waiter.deadline != kNever;
+  job->waiters.push_back(std::move(waiter));
+  if (job->state != Job::State::kQueued) return;
+  // It goes when the first of its entries comes up; the others are stale from then on.
+  Tenant* tenant = tenants_.Get(tenant_name);
+  if (tenant != job->tenant || due < job->due) Push(tenant, due, job);
+  job->due = std::min(job->due, due);
+}
+
+void LaneQueue::Push(Tenant* tenant, int64_t due, Job* job) {
+  tenants_.Push(tenant, {due, next_number_++, job, job->length()});
+  // Entries of jobs that were given up far back in the queue would add up without end.
+  if (tenants_.entries() < purge_at_) return;
+  tenants_.Purge([this](Job* other) {
+    if (other->state == Job::State::kQueued) return true;
+    Release(other);
+    return false;
+  });
+  purge_at_ = std::max(kMinPurge, 2 * tenants_.entries());
+}
+
+void LaneQueue::LinkNewest(Job* job) {
   job->older = newest_;
   job->newer = nullptr;
   (newest_ == nullptr ? oldest_ : newest_->newer) = job;
   newest_ = job;
+}
+
+void LaneQueue::LinkOldest(Job* job) {
+  job->older = nullptr;
+  job->newer = oldest_;
+  (oldest_ == nullptr ? newest_ : oldest_->older) = job;
+  oldest_ = job;
 }
 
 void LaneQueue::Unlink(Job* job) {
@@ -143,9 +179,7 @@ void LaneQueue::Release(Job* job) {
 // Out of the queue's accounts, into a pass's.
 void LaneQueue::Start(Job* job, int64_t now) {
   tasks_ -= static_cast<int64_t>(job->waiters.size());
-  for (const Waiter& waiter : job->waiters) {
-    mortal_ -= waiter.deadline != kNever || waiter.cancellation != nullptr;
-  }
+  for (const Waiter& waiter : job->waiters) mortal_ -= waiter.mortal();
   tokens_ -= job->length();
   if (job->state == Job::State::kQueued) {
     job->tenant->tokens -= job->length();
@@ -206,115 +240,19 @@ std::vector<Job*> LaneQueue::Seal(const Budget& budget, const CostModel& cost, i
 }
 
 void LaneQueue::Retry(const std::vector<Job*>& jobs) {
-  for (Job* job : jobs) {
+  for (auto it = jobs.rbegin(); it != jobs.rend(); ++it) {
+    Job* job = *it;
     job->state = Job::State::kRetrying;
     ++job->entries;
+    joined_ -= std::exchange(job->joined, 0);
     tasks_ += static_cast<int64_t>(job->waiters.size());
-    for (const Waiter& waiter : job->waiters) {
-      mortal_ += waiter.deadline != kNever || waiter.cancellation != nullptr;
-    }
+    for (const Waiter& waiter : job->waiters) mortal_ += waiter.mortal();
     tokens_ += job->length();
-    Link(job);
+    LinkOldest(job);
   }
   const auto middle = jobs.begin() + static_cast<std::ptrdiff_t>(jobs.size() / 2);
   if (middle != jobs.end()) retry_.emplace_front(middle, jobs.end());
   if (middle != jobs.begin()) retry_.emplace_front(jobs.begin(), middle);
-}
-
-void LaneQueue::Finish(Job* job, absl::StatusOr<EncodedVector> result, int64_t now) {
-  for (size_t i = 0; i < job->waiters.size(); ++i) {
-    Waiter& waiter = job->waiters[i];
-    const bool last = i + 1 == job->waiters.size();
-    completions_->push_back({std::move(waiter.done), Result(last ? std::move(result) : result,
-                                                            waiter.submitted, job->started, now)});
-  }
-  job->waiters.clear();
-  Retire(job);
-  if (job->entries == 0) delete job;
-}
-
-bool LaneQueue::KeepRunning(Job* job, int64_t now) {
-  if (Prune(job, now, DropPoint::kRunning)) return true;
-  if (job->entries == 0) delete job;
-  return false;
-}
-
-void LaneQueue::Drop(Job* job, Waiter& waiter, const absl::Status& status, int64_t now,
-                     DropPoint where) {
-  const int64_t started = where == DropPoint::kRunning ? job->started : now;
-  completions_->push_back({std::move(waiter.done), Result(status, waiter.submitted, started, now)});
-  if (where == DropPoint::kQueue) {
-    --tasks_;
-    mortal_ -= waiter.deadline != kNever || waiter.cancellation != nullptr;
-  }
-  if (observer_ != nullptr) observer_->OnDropped(lane_, where, status.code());
-}
-
-bool LaneQueue::Prune(Job* job, int64_t now, DropPoint where) {
-  auto& waiters = job->waiters;
-  for (size_t i = 0; i < waiters.size();) {
-    Waiter& waiter = waiters[i];
-    if (waiter.cancelled()) {
-      Drop(job, waiter, absl::CancelledError("the caller cancelled"), now, where);
-    } else if (waiter.deadline <= now) {
-      Drop(job, waiter,
-           absl::DeadlineExceededError(where == DropPoint::kQueue
-                                           ? "the deadline passed while waiting for the device"
-                                           : "the deadline passed while computing"),
-           now, where);
-    } else {
-      ++i;
-      continue;
-    }
-    waiters.erase(waiters.begin() + static_cast<std::ptrdiff_t>(i));
-  }
-  if (!waiters.empty()) return true;
-  Retire(job);
-  return false;
-}
-
-void LaneQueue::Retire(Job* job) {
-  if (job->state == Job::State::kQueued || job->state == Job::State::kRetrying) {
-    tokens_ -= job->length();
-    if (job->state == Job::State::kQueued) {
-      job->tenant->tokens -= job->length();
-      --job->tenant->tasks;
-      job->tenant = nullptr;
-    }
-    Unlink(job);
-  }
-  if (job->joinable) joinable_.erase(job->hash);
-  job->state = Job::State::kDone;
-  // A stale entry may keep the job for long; its ids are of no more use.
-  std::vector<TokenId>().swap(job->ids);
-}
-
-void LaneQueue::Sweep(int64_t now, int limit) {
-  if (mortal_ == 0) return;
-  for (int i = 0; i < limit; ++i) {
-    if (swept_ == nullptr) {
-      swept_ = oldest_;
-      // Once round is enough.
-      if (i > 0) return;
-    }
-    if (swept_ == nullptr) return;
-    Job* job = swept_;
-    swept_ = job->newer;
-    Prune(job, now, DropPoint::kQueue);
-  }
-}
-
-void LaneQueue::FailAll(const absl::Status& status, int64_t now) {
-  while (oldest_ != nullptr) {
-    Job* job = oldest_;
-    for (Waiter& waiter : job->waiters) Drop(job, waiter, status, now, DropPoint::kQueue);
-    job->waiters.clear();
-    Retire(job);
-  }
-  for (const std::vector<Job*>& group : retry_) {
-    for (Job* job : group) Release(job);
-  }
-  retry_.clear();
 }
 
 }  // namespace quiver

@@ -8,6 +8,8 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "engine/schedule/cost_model.h"
 #include "engine/schedule/job.h"
 #include "engine/schedule/scheduler.h"
@@ -31,30 +33,43 @@ class LaneQueue {
   // still fit a batch; after this many times the others of the tenant wait.
   static constexpr int kMaxSkips = 3;
 
-  // `observer` may be null; both must outlive the queue.
+  // `observer` may be null; all must outlive the queue.
   LaneQueue(Lane lane, const Scheduler::Options& options, SchedulerObserver* observer,
             std::vector<Completion>* completions);
   // Must be empty, with no job given out.
   ~LaneQueue();
 
+  // Where a task would go: to `equal`, if there is an equal job to join. Valid until the queue
+  // changes.
+  struct Place {
+    uint64_t hash = 0;
+    Job* equal = nullptr;
+
+    bool running() const { return equal != nullptr && equal->state == Job::State::kRunning; }
+  };
+  Place Find(const EmbedTask& task) const;
+
   // Takes a task that Excess() found room for.
-  void Add(EmbedTask&& task, int64_t now);
+  void Add(EmbedTask&& task, const Place& place, int64_t now);
 
   // Tokens that have to leave before there is room for `task`; 0 if there is room now.
-  int64_t Excess(const EmbedTask& task) const;
+  int64_t Excess(const EmbedTask& task, const Place& place) const;
 
   // Tokens that go before `task`, were nothing to come later; a lower bound.
-  int64_t TokensAhead(const EmbedTask& task, int64_t now) const;
+  int64_t TokensAhead(const EmbedTask& task, const Place& place, int64_t now) const;
 
   // Removes the next batch: jobs that are wanted, in order, as many as `budget` allows. Empty only
   // if the queue is then empty. What is left of a failed pass comes first and alone.
   std::vector<Job*> Seal(const Budget& budget, const CostModel& cost, int64_t now);
 
-  // Takes back jobs of a failed pass, to be tried again in two halves.
+  // Takes back jobs of a failed pass, in their order there, to be tried again in two halves.
   void Retry(const std::vector<Job*>& jobs);
 
   // Ends a job that Seal gave out.
   void Finish(Job* job, absl::StatusOr<EncodedVector> result, int64_t now);
+
+  // The same for one that is given up, which the observer is told of.
+  void GiveUp(Job* job, const absl::Status& status, int64_t now);
 
   // Answers the waiters of a job that Seal gave out who cancelled or whose deadline has passed.
   // Returns false, and the job is gone, if that was the last.
@@ -63,7 +78,7 @@ class LaneQueue {
   // The same for up to `limit` waiting jobs; goes round all of them from call to call.
   void Sweep(int64_t now, int limit);
 
-  // Answers every waiting task with `status`.
+  // Gives up every waiting task with `status`.
   void FailAll(const absl::Status& status, int64_t now);
 
   bool empty() const { return tasks_ == 0; }
@@ -72,13 +87,17 @@ class LaneQueue {
   int tenants() const { return tenants_.active(); }
   // Submission of the job that waits the longest; kNever if empty.
   int64_t oldest() const { return oldest_ == nullptr ? kNever : oldest_->submitted; }
-  // Length of the job that Seal would begin with; 0 if that is not known without looking further.
-  int64_t head_length() const;
+  // The least that Seal would give out: its first job, or what is left of a failed pass.
+  CostModel::Work Head(int64_t now);
 
  private:
-  Job* FindEqual(const EmbedTask& task, uint64_t hash) const;
+  static constexpr size_t kMinPurge = 1024;
+
   int64_t DueOf(const EmbedTask& task, int64_t now) const;
-  void Link(Job* job);
+  void Push(Tenant* tenant, int64_t due, Job* job);
+  void Join(Job* job, Waiter waiter, absl::string_view tenant, int64_t due);
+  void LinkNewest(Job* job);
+  void LinkOldest(Job* job);
   void Unlink(Job* job);
   // The queue has let go of one entry of `job`.
   void Release(Job* job);
@@ -99,10 +118,14 @@ class LaneQueue {
   std::deque<std::vector<Job*>> retry_;
   absl::flat_hash_map<uint64_t, Job*> joinable_;
   uint64_t next_number_ = 0;
+  // The number of entries at which the stale ones among them are looked for.
+  size_t purge_at_ = kMinPurge;
   // Waiters of the waiting jobs, those among them that may go away, and the jobs' tokens.
   int64_t tasks_ = 0;
   int64_t mortal_ = 0;
   int64_t tokens_ = 0;
+  // Waiters who joined running jobs.
+  int64_t joined_ = 0;
   Job* oldest_ = nullptr;
   Job* newest_ = nullptr;
   Job* swept_ = nullptr;

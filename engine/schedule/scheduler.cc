@@ -60,6 +60,11 @@ class ThreadedScheduler : public Scheduler {
       }
     }
     loop_.Deliver();
+    if (!all) {
+      // Others may drain as well, and the scheduler's thread may hang.
+      absl::MutexLock lock(&mutex_);
+      if (core_.idle()) idle_.SignalAll();
+    }
     return all;
   }
 

@@ -34,8 +34,8 @@ struct BatchReport {
   bool ok = true;
 };
 
-// Told of what the scheduler does, for metrics. Called on the scheduler's thread or a submitter's;
-// must be quick and thread-safe, and must not call the scheduler.
+// Told of what the scheduler does, for metrics. Called on any thread that calls the scheduler, or
+// on its own; must be quick and thread-safe, and must not call the scheduler.
 class SchedulerObserver {
  public:
   virtual ~SchedulerObserver() = default;
@@ -83,7 +83,8 @@ struct QueueSnapshot {
 // - Within a lane tenants get equal parts by tokens. Within a tenant the earliest deadline is
 // first;
 //   a task without one counts as due kPatience after it came.
-// - Tasks with equal ids and output that wait or run in the same lane are computed once.
+// - Tasks with equal ids and output that wait or run in the same lane are computed once, when the
+//   first of their tenants' turns comes.
 // - A pass that fails is run again in halves until the sequences at fault stand alone, so that only
 //   they fail. A backend that throws is one that fails. One that never returns from a call holds
 //   the scheduler's thread: Drain still fails every task by its deadline, the destructor waits.
@@ -96,7 +97,8 @@ class Scheduler {
     // Tokens and tasks that may wait in each lane; beyond that Submit refuses. A lane that is empty
     // takes a task of any size, so that nothing is refused forever. A tenant that holds less than a
     // sixteenth of a lane is still taken up to 5/4 of these, so that one backlog does not shut the
-    // door on everybody else.
+    // door on everybody else. A task equal to one that waits or runs takes no tokens; those who
+    // join running ones are held to the bound of tasks as well.
     int64_t max_queued_tokens = 4'000'000;
     int64_t max_queued_tasks = 100'000;
     // Tokens of a batch; 0 for the backend's own limit.
@@ -110,7 +112,7 @@ class Scheduler {
     // Longest stretch of a pass between two looks at the interactive queue, in microseconds.
     int64_t step_budget_us = 2'000;
     // What is known of the device's speed beforehand, such as from WarmUp.
-    CostModel cost_model;
+    CostModel cost_model = {};
   };
 
   // `backend` and `observer` (may be null) must outlive the scheduler.

@@ -12,6 +12,8 @@ namespace {
 // half a second, for a hundredth of the thread's time.
 constexpr int kSweepJobs = 256;
 constexpr int64_t kSweepInterval = 1'000'000;
+// After a long step no more than this many intervals are made up for at once.
+constexpr int64_t kMaxSweepIntervals = 16;
 
 // Steps' worth of credit that bulk work needs to run between two steps of an interactive pass.
 constexpr int kStepsAmidPass = 4;
@@ -23,11 +25,6 @@ constexpr double kOvertakeRatio = 4;
 constexpr double kFixedCosts = 8;
 // What a pass leaves of the weight of earlier ones in the measured throughput.
 constexpr double kThroughputDecay = 0.9;
-// The wait attached to a refusal: at least a millisecond, at most a minute.
-constexpr double kMinRetryUs = 1e3;
-constexpr double kMaxRetryUs = 60e6;
-// The same while no pass has been measured.
-constexpr double kUnknownRetryUs = 100e3;
 
 }  // namespace
 
@@ -47,75 +44,6 @@ SchedulerCore::SchedulerCore(const Scheduler::Options& options, const BackendInf
 }
 
 SchedulerCore::~SchedulerCore() = default;
-
-absl::Status SchedulerCore::CheckTask(const EmbedTask& task) const {
-  if (task.token_ids.empty()) return absl::InvalidArgumentError("a task without token ids");
-  if (task.token_ids.size() > static_cast<size_t>(backend_.max_sequence_tokens)) {
-    return absl::InvalidArgumentError(absl::StrCat("a task of ", task.token_ids.size(),
-                                                   " tokens; the limit is ",
-                                                   backend_.max_sequence_tokens));
-  }
-  if (task.output.dimensions < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a task with ", task.output.dimensions, " dimensions"));
-  }
-  if (task.done == nullptr) return absl::InvalidArgumentError("a task without a callback");
-  return absl::OkStatus();
-}
-
-absl::Status SchedulerCore::Refuse(Lane lane, absl::Status status) {
-  if (observer_ != nullptr) observer_->OnDropped(lane, DropPoint::kAdmission, status.code());
-  return status;
-}
-
-absl::Status SchedulerCore::Submit(EmbedTask&& task, int64_t now) {
-  if (absl::Status s = CheckTask(task); !s.ok()) return s;
-  if (draining_) {
-    return Refuse(task.lane, absl::UnavailableError("the server takes no more work"));
-  }
-  LaneQueue& queue = lane(task.lane);
-  const int64_t deadline = ToNanos(task.deadline);
-  if (deadline != kNever) {
-    if (deadline <= now) {
-      return Refuse(task.lane, absl::DeadlineExceededError("the deadline has passed"));
-    }
-    const double wait_us = PredictWaitUs(task.lane, queue.TokensAhead(task, now));
-    if (wait_us * 1e3 > static_cast<double>(deadline - now)) {
-      return Refuse(task.lane,
-                    absl::DeadlineExceededError(absl::StrCat(
-                        "the predicted wait of ", static_cast<int64_t>(wait_us / 1e3),
-                        " ms is beyond the deadline in ", (deadline - now) / 1'000'000, " ms")));
-    }
-  }
-  if (const int64_t excess = queue.Excess(task); excess > 0) {
-    const double us = TokenUs() > 0 ? PredictWaitUs(task.lane, excess) : kUnknownRetryUs;
-    absl::Status status = absl::ResourceExhaustedError(
-        absl::StrCat("the queue is full: ", queue.tasks(), " tasks of ", queue.tokens(),
-                     " tokens are waiting; the limits are ", options_.max_queued_tasks, " and ",
-                     options_.max_queued_tokens));
-    SetRetryDelay(&status, absl::Microseconds(std::clamp(us, kMinRetryUs, kMaxRetryUs)));
-    return Refuse(task.lane, std::move(status));
-  }
-  queue.Add(std::move(task), now);
-  return absl::OkStatus();
-}
-
-double SchedulerCore::TokenUs() const {
-  if (recent_tokens_ > 0) return recent_us_ / recent_tokens_;
-  return cost_.PredictUs({batch_tokens_, 0}) / batch_tokens_;
-}
-
-// Interactive work goes before bulk work but for the latter's share.
-double SchedulerCore::PredictWaitUs(Lane which, int64_t tokens_ahead) const {
-  double tokens = static_cast<double>(tokens_ahead);
-  if (which == Lane::kInteractive) {
-    if (HasWork(Lane::kBulk)) tokens /= std::max(0.01, 1 - options_.bulk_share);
-  } else {
-    const double interactive = static_cast<double>(lane(Lane::kInteractive).tokens());
-    tokens = std::min(tokens + interactive, tokens / std::max(0.01, options_.bulk_share));
-  }
-  return tokens * TokenUs();
-}
 
 bool SchedulerCore::HasWork(Lane which) const {
   if (!lane(which).empty()) return true;
@@ -138,8 +66,9 @@ double SchedulerCore::InteractiveBudgetUs() const {
 
 SchedulerCore::Action SchedulerCore::Next(int64_t now) {
   if (now - last_sweep_ >= kSweepInterval) {
+    const int64_t intervals = std::min((now - last_sweep_) / kSweepInterval, kMaxSweepIntervals);
     last_sweep_ = now;
-    for (auto& queue : lanes_) queue->Sweep(now, kSweepJobs);
+    for (auto& queue : lanes_) queue->Sweep(now, static_cast<int>(intervals) * kSweepJobs);
   }
   Action action;
   for (int i = 0; i < kNumSeats; ++i) {
@@ -192,7 +121,8 @@ bool SchedulerCore::BeginInteractive(int64_t now, Action* action) {
   if (back.taken && back.lane == Lane::kInteractive) {
     const double left_us = back.predicted_us - static_cast<double>(back.spent_ns) / 1e3;
     budget.us = std::min(budget.us, left_us / kOvertakeRatio);
-    if (cost_.PredictUs(CostModel::Work().With(queue.head_length())) > budget.us) return false;
+    const CostModel::Work head = queue.Head(now);
+    if (head.tokens == 0 || cost_.PredictUs(head) > budget.us) return false;
   }
   std::vector<Job*> jobs = queue.Seal(budget, cost_, now);
   if (jobs.empty()) return false;
@@ -254,6 +184,8 @@ void SchedulerCore::Ran(int seat_number, int64_t spent_ns) {
   } else if (contended_) {
     bulk_credit_us_ +=
         (seat.lane == Lane::kInteractive ? options_.bulk_share : options_.bulk_share - 1) * us;
+  } else if (bulk_credit_us_ > 0) {
+    bulk_credit_us_ = std::max(0.0, bulk_credit_us_ - us);
   }
   if (seats_[kFront].taken && seats_[kBack].taken) {
     back_credit_us_ += seat_number == kFront ? kLongShare * us : (kLongShare - 1) * us;
@@ -292,6 +224,7 @@ void SchedulerCore::Finished(int seat_number, std::vector<absl::StatusOr<Encoded
   const double us = static_cast<double>(seat.spent_ns) / 1e3;
   cost_.Observe(seat.work, us);
   recent_tokens_ = kThroughputDecay * recent_tokens_ + static_cast<double>(seat.work.tokens);
+  recent_pairs_ = kThroughputDecay * recent_pairs_ + static_cast<double>(seat.work.pairs);
   recent_us_ = kThroughputDecay * recent_us_ + us;
   Report(seat, true);
   seat = Seat();
@@ -302,10 +235,10 @@ void SchedulerCore::Failed(int seat_number, const absl::Status& error, int64_t n
   Report(seat, false);
   const bool alone = seat.sequences == 1;
   std::erase(seat.jobs, nullptr);
-  if (alone && !seat.jobs.empty()) {
-    lane(seat.lane).Finish(seat.jobs[0], error, now);
-  } else {
+  if (!alone) {
     lane(seat.lane).Retry(seat.jobs);
+  } else if (!seat.jobs.empty()) {
+    lane(seat.lane).Finish(seat.jobs[0], error, now);
   }
   seat = Seat();
 }
@@ -317,7 +250,7 @@ void SchedulerCore::FailWaiting(const absl::Status& status, int64_t now) {
 void SchedulerCore::FailRunning(const absl::Status& status, int64_t now) {
   for (Seat& seat : seats_) {
     for (Job*& job : seat.jobs) {
-      if (job != nullptr) lane(seat.lane).Finish(job, status, now);
+      if (job != nullptr) lane(seat.lane).GiveUp(job, status, now);
       job = nullptr;
     }
     seat.wanted = 0;
@@ -338,38 +271,6 @@ bool SchedulerCore::idle() const {
 std::vector<Completion> SchedulerCore::TakeCompletions() {
   undelivered_ += completions_.size();
   return std::exchange(completions_, {});
-}
-
-QueueSnapshot SchedulerCore::Snapshot(int64_t now) const {
-  QueueSnapshot out;
-  for (int i = 0; i < kNumLanes; ++i) {
-    const LaneQueue& queue = *lanes_[i];
-    QueueSnapshot::LaneState& state = out.lanes[i];
-    state.tasks = queue.tasks();
-    state.tokens = queue.tokens();
-    state.tenants = queue.tenants();
-    if (queue.oldest() != kNever) state.oldest_age = absl::Nanoseconds(now - queue.oldest());
-    state.predicted_wait = absl::Microseconds(PredictWaitUs(static_cast<Lane>(i), queue.tokens()));
-  }
-  for (const Seat& seat : seats_) {
-    if (!seat.taken) continue;
-    QueueSnapshot::PassState pass;
-    pass.lane = seat.lane;
-    for (const Job* job : seat.jobs) {
-      if (job != nullptr) pass.tasks += static_cast<int>(job->waiters.size());
-    }
-    pass.sequences = seat.sequences;
-    pass.tokens = static_cast<int>(seat.work.tokens);
-    pass.age = absl::Nanoseconds(now - seat.began);
-    pass.device_time = absl::Nanoseconds(seat.spent_ns);
-    pass.predicted = absl::Microseconds(seat.predicted_us);
-    pass.overtaken = seat.overtaken;
-    out.running_tasks += pass.tasks;
-    out.running_tokens += pass.tokens;
-    out.passes.push_back(pass);
-  }
-  out.draining = draining_;
-  return out;
 }
 
 }  // namespace quiver

@@ -25,9 +25,10 @@ namespace quiver {
 // front seat's pass runs, the back seat's stands still but for its share:
 //
 // - A bulk pass there is given `bulk_share` of the device's time. It is counted as a credit that
-//   grows with interactive time and shrinks with bulk time while both lanes have work. At the end
-//   of an interactive pass one step's credit lets bulk run; between its steps four, so that a query
-//   that is nearly through is not held up.
+//   grows with interactive time and shrinks with bulk time while both lanes have work; bulk time
+//   without interactive work pays off what is left of it. At the end of an interactive pass one
+//   step's credit lets bulk run; between its steps four, so that a query that is nearly through is
+//   not held up.
 // - A long interactive pass there is given half, and only batches a quarter of what is left of it
 //   may take the front seat.
 class SchedulerCore {
@@ -115,8 +116,8 @@ class SchedulerCore {
   void Occupy(int seat, Lane lane, std::vector<Job*> jobs, int64_t now, Action* action);
   Action Run(int seat);
   double InteractiveBudgetUs() const;
-  // Microseconds a token takes, from what ran lately.
-  double TokenUs() const;
+  double ComputeUs(double tokens) const;
+  double RunningUs(Lane lane) const;
   double PredictWaitUs(Lane lane, int64_t tokens_ahead) const;
   void Report(const Seat& seat, bool ok);
 
@@ -128,8 +129,9 @@ class SchedulerCore {
   std::array<std::unique_ptr<LaneQueue>, kNumLanes> lanes_;
   std::array<Seat, kNumSeats> seats_;
   CostModel cost_;
-  // Tokens and microseconds of passes, the older ones counting less.
+  // Tokens, pairs of tokens and microseconds of passes, the older ones counting less.
   double recent_tokens_ = 0;
+  double recent_pairs_ = 0;
   double recent_us_ = 0;
   // Device time that the bulk lane, and the back seat's pass if it is interactive, have missed of
   // their shares.

@@ -14,8 +14,9 @@ constexpr auto kLater = [](const TaskQueue::Entry& a, const TaskQueue::Entry& b)
 
 void TaskQueue::Push(const Entry& entry) {
   ++entry.job->entries;
+  tokens_ += entry.tokens;
   if (sorted_.empty() || sorted_.back().entry.Before(entry)) {
-    appended_tokens_ += entry.job->length();
+    appended_tokens_ += entry.tokens;
     sorted_.push_back({entry, appended_tokens_});
   } else {
     heap_.push_back(entry);
@@ -39,13 +40,30 @@ TaskQueue::Entry TaskQueue::Pop() {
   if (!returned_.empty() && top == &returned_.front()) {
     returned_.pop_front();
   } else if (!sorted_.empty() && top == &sorted_.front().entry) {
-    popped_tokens_ = sorted_.front().tokens;
+    popped_tokens_ = sorted_.front().tokens_until;
     sorted_.pop_front();
   } else {
     std::pop_heap(heap_.begin(), heap_.end(), kLater);
     heap_.pop_back();
   }
+  tokens_ -= out.tokens;
   return out;
+}
+
+void TaskQueue::Purge(absl::FunctionRef<bool(Job*)> keep) {
+  const auto unwanted = [&](const Entry& entry) {
+    if (keep(entry.job)) return false;
+    tokens_ -= entry.tokens;
+    return true;
+  };
+  std::erase_if(sorted_, [&](const SortedEntry& sorted) { return unwanted(sorted.entry); });
+  std::erase_if(returned_, unwanted);
+  std::erase_if(heap_, unwanted);
+  std::make_heap(heap_.begin(), heap_.end(), kLater);
+  popped_tokens_ = appended_tokens_ = 0;
+  for (SortedEntry& sorted : sorted_) {
+    sorted.tokens_until = appended_tokens_ += sorted.entry.tokens;
+  }
 }
 
 int64_t TaskQueue::TokensUntil(int64_t due) const {
@@ -54,7 +72,7 @@ int64_t TaskQueue::TokensUntil(int64_t due) const {
   const auto after = std::upper_bound(
       sorted_.begin(), sorted_.end(), due,
       [](int64_t limit, const SortedEntry& entry) { return limit < entry.entry.due; });
-  return (after - 1)->tokens - popped_tokens_;
+  return (after - 1)->tokens_until - popped_tokens_;
 }
 
 }  // namespace quiver

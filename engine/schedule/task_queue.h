@@ -5,19 +5,23 @@
 #include <deque>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "engine/schedule/job.h"
 
 namespace quiver {
 
 // Jobs in order of their due times, equal ones in order of arrival. A job due no earlier than any
 // before it, which is the common case as most tasks have the same time to live, goes in and out in
-// constant time; another in O(log n).
+// constant time; another in O(log n). A job may have several entries, and an entry may outlive its
+// job's stay in the queue: such a stale one is for the caller to tell.
 class TaskQueue {
  public:
   struct Entry {
     int64_t due = 0;
     uint64_t number = 0;
     Job* job = nullptr;
+    // Of the job when it was pushed.
+    int64_t tokens = 0;
 
     bool Before(const Entry& other) const {
       return due != other.due ? due < other.due : number < other.number;
@@ -28,21 +32,29 @@ class TaskQueue {
 
   void Push(const Entry& entry);
 
+  // Removes the entries whose job `keep` says no to, once for each.
+  void Purge(absl::FunctionRef<bool(Job*)> keep);
+
   // The first entry. Not empty.
   const Entry& Top() const;
   Entry Pop();
 
   // Puts an entry back that was popped. Entries popped one after another go back the last first.
-  void PutBack(const Entry& entry) { returned_.push_front(entry); }
+  void PutBack(const Entry& entry) {
+    tokens_ += entry.tokens;
+    returned_.push_front(entry);
+  }
 
-  // A lower bound of the tokens of the jobs due at `due` or before.
+  // Tokens of all entries, stale ones too.
+  int64_t tokens() const { return tokens_; }
+  // A lower bound of the tokens of the entries due at `due` or before.
   int64_t TokensUntil(int64_t due) const;
 
  private:
   struct SortedEntry {
     Entry entry;
     // Tokens of all that were ever appended, up to and with this one.
-    int64_t tokens = 0;
+    int64_t tokens_until = 0;
   };
 
   // Appended in order.
@@ -51,6 +63,7 @@ class TaskQueue {
   std::deque<Entry> returned_;
   // Came out of order; a binary heap.
   std::vector<Entry> heap_;
+  int64_t tokens_ = 0;
   int64_t appended_tokens_ = 0;
   int64_t popped_tokens_ = 0;
 };

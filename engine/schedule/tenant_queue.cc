@@ -20,14 +20,29 @@ const Tenant* TenantQueue::Find(absl::string_view name) const {
 }
 
 void TenantQueue::Push(Tenant* tenant, const TaskQueue::Entry& entry) {
+  ++entries_;
   tenant->queue.Push(entry);
   if (tenant->rank < 0) Activate(tenant);
+}
+
+void TenantQueue::Purge(absl::FunctionRef<bool(Job*)> keep) {
+  const std::vector<Tenant*> active = heap_;
+  entries_ = 0;
+  for (Tenant* tenant : active) {
+    tenant->queue.Purge([&](Job* job) {
+      const bool kept = keep(job);
+      entries_ += kept;
+      return kept;
+    });
+    if (tenant->queue.empty()) Deactivate(tenant);
+  }
 }
 
 bool TenantQueue::Next(TaskQueue::Entry* entry, Tenant** tenant) {
   if (heap_.empty()) return false;
   *tenant = heap_[0];
   *entry = (*tenant)->queue.Pop();
+  --entries_;
   if ((*tenant)->queue.empty()) Deactivate(*tenant);
   return true;
 }
@@ -47,14 +62,20 @@ void TenantQueue::EndRound() {
   for (; !aside_.empty(); aside_.pop_back()) {
     Tenant* tenant = aside_.back().tenant;
     tenant->queue.PutBack(aside_.back().entry);
+    ++entries_;
     if (tenant->rank < 0) Activate(tenant);
   }
   if (tenants_.size() > 2 * heap_.size() + 64) ForgetIdle();
 }
 
 int64_t TenantQueue::TokensAhead(const Tenant* tenant, int64_t due) const {
-  const int64_t own =
-      tenant == nullptr ? 0 : std::min(tenant->tokens, tenant->queue.TokensUntil(due));
+  int64_t own = 0;
+  if (tenant != nullptr) {
+    // Any stale entry may be among those.
+    const int64_t stale = tenant->queue.tokens() - tenant->tokens;
+    own = std::max<int64_t>(0, tenant->queue.TokensUntil(due) - std::max<int64_t>(0, stale));
+    own = std::min(own, tenant->tokens);
+  }
   int64_t sum = own;
   const size_t n = std::min<size_t>(heap_.size(), kTenantsLookedAt);
   for (size_t i = 0; i < n; ++i) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "engine/schedule/task_queue.h"
 
@@ -37,11 +38,13 @@ class TenantQueue {
   const Tenant* Find(absl::string_view name) const;
 
   void Push(Tenant* tenant, const TaskQueue::Entry& entry);
+  // As TaskQueue::Purge, for all tenants. Not in a round.
+  void Purge(absl::FunctionRef<bool(Job*)> keep);
 
   // Whether Next() would be null.
   bool empty() const { return heap_.empty(); }
   // The job that Next() would give, or null.
-  const Job* Peek() const { return heap_.empty() ? nullptr : heap_[0]->queue.Top().job; }
+  Job* Peek() const { return heap_.empty() ? nullptr : heap_[0]->queue.Top().job; }
 
   // Removes the next entry and tells its tenant; false if there is none. The job may be done
   // already: that is for the caller to see.
@@ -55,6 +58,8 @@ class TenantQueue {
 
   // Tenants with entries.
   int active() const { return static_cast<int>(heap_.size()); }
+  // Of all tenants, stale ones too.
+  size_t entries() const { return entries_; }
   // Tokens that go before those of `tenant` due at `due`, were nothing to come later: its own until
   // then, and as many of each other tenant, or all it has. A lower bound; looks at no more than
   // kTenantsLookedAt tenants.
@@ -78,6 +83,7 @@ class TenantQueue {
     TaskQueue::Entry entry;
   };
   std::vector<Aside> aside_;
+  size_t entries_ = 0;
   // The `given` of the tenant last served.
   int64_t level_ = 0;
 };

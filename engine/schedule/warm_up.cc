@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "engine/schedule/guarded.h"
 
 namespace quiver {
 namespace {
@@ -37,14 +39,21 @@ absl::Status RunOnce(Backend* backend, const Shape& shape, int vocabulary_size) 
     }
     batch.Append(ids, OutputSpec{.dimensions = 1});
   }
+  const size_t sequences = batch.outputs.size();
   auto pass = backend->Begin(std::move(batch));
   if (!pass.ok()) return pass.status();
+  if (*pass == nullptr) return absl::InternalError("the backend gave no pass");
   for (;;) {
     absl::StatusOr<bool> complete = (*pass)->Run(std::numeric_limits<int32_t>::max());
     if (!complete.ok()) return complete.status();
     if (*complete) break;
   }
-  for (const auto& vector : (*pass)->Finish()) {
+  const auto vectors = (*pass)->Finish();
+  if (vectors.size() != sequences) {
+    return absl::InternalError(absl::StrCat("the backend gave ", vectors.size(), " results for ",
+                                            sequences, " sequences"));
+  }
+  for (const auto& vector : vectors) {
     if (!vector.ok()) return vector.status();
   }
   return absl::OkStatus();
@@ -62,7 +71,8 @@ absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost) {
       continue;
     }
     const absl::Time begin = absl::Now();
-    if (absl::Status s = RunOnce(backend, shape, vocabulary_size); !s.ok()) return s;
+    const absl::Status status = Guarded([&] { return RunOnce(backend, shape, vocabulary_size); });
+    if (!status.ok()) return status;
     const absl::Time end = absl::Now();
     // The very first pass takes what only the first one takes.
     if (!first) {
