@@ -172,6 +172,8 @@ class Parser {
                    "the model's own");
     AddOrAutomatic("--threads", 1, &embedder->num_threads,
                    "Threads of the CPU backend, at most the cores there are", "all cores");
+    AddOrAutomatic("--tokenizer-threads", 1, &options->tokenizer_threads,
+                   "Threads that tokenize large requests", "one for every four cores");
   }
 
   // The first name is the model's, the rest are aliases.
@@ -222,6 +224,9 @@ class Parser {
         "--port-file", TextValue("FILE"),
         "Where to write what was bound, as lines grpc=HOST:PORT and http=HOST:PORT", "",
         [=](std::string file) { options->port_file = std::move(file); });
+    Add("--grpc-keepalive-time", DurationValue(absl::Seconds(1), absl::Hours(24)),
+        &options->grpc_keepalive_time,
+        "Silence after which a gRPC connection is asked whether it is still there");
     Add("--max-http-connections", IntegerValue<int>(1, 1'000'000), &options->http.max_connections,
         "HTTP connections at a time; more are answered 503");
     const auto timeout = DurationValue(absl::Milliseconds(1), absl::Hours(24));
@@ -238,6 +243,13 @@ class Parser {
         "Size of one request");
     Add("--max-items-per-request", IntegerValue<int>(1, 1'000'000), &options->max_items_per_request,
         "Inputs of one request, or of one message of a stream");
+    Add("--max-stream-items", IntegerValue<int>(1, kMaxInt), &options->max_stream_items,
+        "Unanswered inputs of one stream; no more are read then");
+    Add("--max-stream-tokens", IntegerValue<int64_t>(1, kMaxInt64), &options->max_stream_tokens,
+        "Tokens of a stream's unanswered inputs; no more are read then");
+    Add("--max-calls-per-connection", IntegerValue<int>(1, kMaxInt),
+        &options->max_calls_per_connection,
+        "Calls under way on one gRPC connection; more wait at the client");
     Add("--max-queued-tokens", IntegerValue<int64_t>(1, kMaxInt64), &scheduler->max_queued_tokens,
         "Tokens that may wait in each lane; more are refused");
     Add("--max-queued-items", IntegerValue<int64_t>(1, kMaxInt64), &scheduler->max_queued_tasks,

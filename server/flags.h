@@ -20,6 +20,8 @@ namespace quiver {
 struct ServerOptions {
   // Model and batching.
   Embedder::Options embedder;
+  // Threads that tokenize large requests; 0 for one for every four cores.
+  int tokenizer_threads = 0;
   // Names beside Embedder::Options.name that requests may give.
   std::vector<std::string> aliases;
 
@@ -31,10 +33,16 @@ struct ServerOptions {
   std::string port_file;
   // Host and port are those above.
   HttpServer::Options http;
+  absl::Duration grpc_keepalive_time = absl::Minutes(2);
 
   // Serialized size of one request message.
   int64_t max_message_bytes = int64_t{32} << 20;
   int max_items_per_request = 10'000;
+  // Inputs of one stream, and their tokens, that may be unanswered.
+  int max_stream_items = 4096;
+  int64_t max_stream_tokens = 1 << 20;
+  // Calls under way on one gRPC connection.
+  int max_calls_per_connection = 1024;
   // How long accepted work may take to finish once the server is told to stop.
   absl::Duration drain_timeout = absl::Seconds(30);
 

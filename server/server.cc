@@ -1,0 +1,156 @@
+#include "server/server.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "quiver/v1/embed.grpc.pb.h"
+#include "server/operational_routes.h"
+#include "server/process_metrics.h"
+#include "server/version.h"
+
+namespace quiver {
+namespace {
+
+// HTTP and gRPC get this long for replies that are ready when the engine is drained.
+constexpr absl::Duration kLastReplies = absl::Seconds(2);
+
+EmbedService::Options ServiceOptions(const ServerOptions& options) {
+  EmbedService::Options service;
+  service.max_items_per_request = options.max_items_per_request;
+  service.max_message_bytes = options.max_message_bytes;
+  service.max_stream_items = options.max_stream_items;
+  service.max_stream_tokens = options.max_stream_tokens;
+  service.server_version = kServerVersion;
+  return service;
+}
+
+EmbedCalls::Options CallOptions(const ServerOptions& options) {
+  EmbedCalls::Options calls;
+  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
+  calls.tokenizer.threads =
+      options.tokenizer_threads > 0 ? options.tokenizer_threads : std::max(1, cores / 4);
+  return calls;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& options,
+                                                       Logger* logger) {
+  std::unique_ptr<Server> server(new Server(options, logger));
+  if (absl::Status status = server->Bind(); !status.ok()) return status;
+  return server;
+}
+
+Server::Server(const ServerOptions& options, Logger* logger)
+    : options_(options),
+      logger_(*logger),
+      access_log_(logger, metrics_.request_observer()),
+      in_flight_(options.access_log ? &access_log_ : metrics_.request_observer()),
+      model_(&state_, options.aliases),
+      calls_(CallOptions(options)),
+      service_(ServiceOptions(options), &model_, &calls_, &in_flight_) {}
+
+Server::~Server() {
+  state_.Drain();
+  // Calls end when the engine lets go of their items.
+  if (embedder_ != nullptr) embedder_->Drain(absl::InfinitePast());
+}
+
+absl::Status Server::Bind() {
+  HttpServer::Options http = options_.http;
+  http.host = options_.host;
+  http.port = options_.http_port;
+  HttpRouter router;
+  AddOperationalRoutes(&router, &state_,
+                       [this] { return metrics_.Scrape(state_, http_->stats()); });
+  absl::StatusOr<std::unique_ptr<HttpServer>> http_server =
+      HttpServer::Create(http, std::move(router));
+  if (!http_server.ok()) return http_server.status();
+  http_ = *std::move(http_server);
+
+  GrpcServer::Options grpc;
+  grpc.host = options_.host;
+  grpc.port = options_.grpc_port;
+  grpc.max_message_bytes = static_cast<int>(options_.max_message_bytes);
+  grpc.max_concurrent_streams = options_.max_calls_per_connection;
+  grpc.keepalive_time = options_.grpc_keepalive_time;
+  absl::StatusOr<std::unique_ptr<GrpcServer>> grpc_server =
+      GrpcServer::Create(grpc, &service_, v1::EmbedService::service_full_name());
+  if (!grpc_server.ok()) return grpc_server.status();
+  grpc_ = *std::move(grpc_server);
+
+  if (absl::Status status = WritePortFile(); !status.ok()) return status;
+  http_->Start();
+  logger_.Info("listening", {{"grpc", grpc_->address()}, {"http", http_->address()}});
+  return absl::OkStatus();
+}
+
+absl::Status Server::WritePortFile() const {
+  if (options_.port_file.empty()) return absl::OkStatus();
+  // Written beside and renamed, so that whoever waits for the file never reads half of it.
+  const std::string draft = options_.port_file + ".tmp";
+  std::ofstream file(draft);
+  file << "grpc=" << grpc_->address() << "\nhttp=" << http_->address() << "\n";
+  file.close();
+  if (!file || std::rename(draft.c_str(), options_.port_file.c_str()) != 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot write --port-file '", options_.port_file, "'"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Load() {
+  const absl::Time start = absl::Now();
+  logger_.Info("loading", {{"model_dir", options_.embedder.model_dir}});
+  absl::StatusOr<std::unique_ptr<Embedder>> embedder =
+      Embedder::Create(options_.embedder, metrics_.scheduler_observer());
+  if (!embedder.ok()) return embedder.status();
+  embedder_ = *std::move(embedder);
+  const absl::Duration load_time = absl::Now() - start;
+  metrics_.SetModel(embedder_->info(), load_time);
+  state_.Serve(embedder_.get());
+  grpc_->SetServing(true);
+  LogModel(load_time);
+  return absl::OkStatus();
+}
+
+void Server::LogModel(absl::Duration load_time) const {
+  const ModelInfo& info = embedder_->info();
+  logger_.Info("serving", {{"model", info.name},
+                           {"aliases", absl::StrJoin(options_.aliases, ",")},
+                           {"architecture", FamilyName(info.config.family)},
+                           {"device", info.backend.device},
+                           {"weight_type", info.weight_type},
+                           {"quantization", info.config.quantization},
+                           {"dimensions", info.default_dimensions},
+                           {"max_input_tokens", info.max_input_tokens},
+                           {"max_batch_tokens", info.backend.max_batch_tokens},
+                           {"max_queued_tokens", options_.embedder.scheduler.max_queued_tokens},
+                           {"fingerprint", info.space_fingerprint},
+                           {"weight_bytes", info.weight_bytes},
+                           {"resident_bytes", ReadProcessState().resident_bytes},
+                           {"load_seconds", load_time},
+                           {"grpc", grpc_->address()},
+                           {"http", http_->address()}});
+}
+
+bool Server::Drain() {
+  const absl::Time deadline = absl::Now() + options_.drain_timeout;
+  state_.Drain();
+  grpc_->SetServing(false);
+  bool clean = in_flight_.AwaitNone(deadline);
+  if (embedder_ != nullptr) clean &= embedder_->Drain(deadline);
+  grpc_->Shutdown(kLastReplies);
+  // What is left there is no work: a probe whose request never came whole.
+  http_->Stop(absl::Now() + kLastReplies);
+  return clean;
+}
+
+}  // namespace quiver

@@ -1,0 +1,65 @@
+// The process's inside: both doors, the engine between them, and what is told of it.
+#ifndef QUIVER_SERVER_SERVER_H_
+#define QUIVER_SERVER_SERVER_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/embedder.h"
+#include "server/access_log.h"
+#include "server/embed_call.h"
+#include "server/embed_service.h"
+#include "server/flags.h"
+#include "server/grpc_server.h"
+#include "server/http_server.h"
+#include "server/log.h"
+#include "server/metrics.h"
+#include "server/requests_in_flight.h"
+#include "server/served_model.h"
+#include "server/serving_state.h"
+
+namespace quiver {
+
+// Create, Load, Drain, in this order and each at most once; the last two take their time and may
+// run on any thread. Probes are answered from Create on.
+class Server {
+ public:
+  // Binds both ports, writes the port file, and answers: RPCs are UNAVAILABLE, health is
+  // NOT_SERVING. An error names the address or the file. `logger` must outlive the server.
+  static absl::StatusOr<std::unique_ptr<Server>> Create(const ServerOptions& options,
+                                                        Logger* logger);
+  // What is still under way is cut off.
+  ~Server();
+
+  // Loads the model and begins to serve.
+  absl::Status Load();
+
+  // Refuses new work at once and finishes what was accepted, for at most
+  // ServerOptions::drain_timeout. Returns whether all of it was finished.
+  bool Drain();
+
+ private:
+  Server(const ServerOptions& options, Logger* logger);
+
+  absl::Status Bind();
+  absl::Status WritePortFile() const;
+  void LogModel(absl::Duration load_time) const;
+
+  const ServerOptions options_;
+  Logger& logger_;
+  ServingState state_;
+  Metrics metrics_;
+  AccessLog access_log_;
+  RequestsInFlight in_flight_;
+  std::unique_ptr<Embedder> embedder_;
+  ServedModel model_;
+  EmbedCalls calls_;
+  EmbedService service_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_SERVER_SERVER_H_
