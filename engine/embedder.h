@@ -107,7 +107,7 @@ class Embedder {
     Scheduler::Options scheduler;
   };
 
-  // Loads, checks, and runs one warm-up pass; ready when it returns. `observer` may be null and
+  // Loads, checks, and warms the backend up; ready when it returns. `observer` may be null and
   // must outlive the embedder.
   static absl::StatusOr<std::unique_ptr<Embedder>> Create(Options options,
                                                           SchedulerObserver* observer);

@@ -80,9 +80,8 @@ struct QueueSnapshot {
 //
 // - Interactive work overtakes a running bulk pass between two of its steps; bulk work keeps its
 //   share of the device while both have work, and all of it otherwise.
-// - Within a lane tenants get equal parts by tokens. Within a tenant the earliest deadline is
-// first;
-//   a task without one counts as due kPatience after it came.
+// - Within a lane tenants get equal parts by tokens. Within a tenant the earliest deadline goes
+//   first; a task without one counts as due kPatience after it came.
 // - Tasks with equal ids and output that wait or run in the same lane are computed once, when the
 //   first of their tenants' turns comes.
 // - A pass that fails is run again in halves until the sequences at fault stand alone, so that only
