@@ -1,0 +1,261 @@
+#include "kernels/cpu/matmul.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/matmul_kernel.h"
+#include "tests/kernels/cpu/guarded_matrix.h"
+
+namespace quiver::cpu {
+namespace {
+
+constexpr StoredType kTypes[] = {StoredType::kF32, StoredType::kF16, StoredType::kBF16};
+
+// A dense [n, k] matrix as a checkpoint stores it, at an odd address, and what its elements are.
+struct StoredMatrix {
+  StoredMatrix(std::mt19937* rng, StoredType stored_type, int64_t n, int64_t k)
+      : type(stored_type), rows(n), bytes(1 + static_cast<size_t>(n * k) * StoredSize(type)) {
+    std::normal_distribution<float> normal;
+    for (int64_t i = 0; i < n * k; ++i) {
+      const float value = normal(*rng);
+      char* out = bytes.data() + 1 + static_cast<size_t>(i) * StoredSize(type);
+      if (type == StoredType::kF32) {
+        std::copy_n(reinterpret_cast<const char*>(&value), 4, out);
+        values.push_back(value);
+        continue;
+      }
+      const uint16_t half = type == StoredType::kF16 ? FloatToHalf(value) : FloatToBfloat16(value);
+      std::copy_n(reinterpret_cast<const char*>(&half), 2, out);
+      values.push_back(type == StoredType::kF16 ? HalfToFloat(half) : Bfloat16ToFloat(half));
+    }
+  }
+  WeightRows view() const { return {type, bytes.data() + 1, rows}; }
+
+  StoredType type;
+  int64_t rows;
+  std::vector<char> bytes;
+  std::vector<float> values;
+};
+
+double Gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
+double Silu(double x) { return x / (1 + std::exp(-x)); }
+
+// Of a sum of k products of about 1, in units of the sum's likely size.
+double Tolerance(int64_t k) { return 6e-6 * std::sqrt(static_cast<double>(k) + 1); }
+
+double Dot(const float* x, const float* w, int64_t k) {
+  double sum = 0;
+  for (int64_t i = 0; i < k; ++i) sum += static_cast<double>(x[i]) * w[i];
+  return sum;
+}
+
+struct Shape {
+  int64_t m, n, k;
+};
+
+std::vector<Shape> Shapes(std::mt19937* rng) {
+  std::vector<Shape> shapes = {{1, 1, 1},     {0, 20, 5},    {3, 0, 5},     {4, 20, 0},
+                               {6, 16, 384},  {7, 33, 385},  {13, 64, 768}, {1, 100, 1000},
+                               {12, 128, 31}, {200, 40, 50}, {340, 17, 9}};
+  for (int i = 0; i < 12; ++i) {
+    shapes.push_back({static_cast<int64_t>((*rng)() % 30), static_cast<int64_t>((*rng)() % 120),
+                      static_cast<int64_t>((*rng)() % 900)});
+  }
+  return shapes;
+}
+
+TEST(MatmulTest, ProductsAreThoseOfPlainArithmetic) {
+  std::mt19937 rng(1);
+  ThreadPool pool(2);
+  for (const Shape& s : Shapes(&rng)) {
+    for (const StoredType type : kTypes) {
+      const StoredMatrix weights(&rng, type, s.n, s.k);
+      const WeightRows view = weights.view();
+      const PackedMatrix packed = PackedMatrix::Pack({&view, 1}, s.k, &pool);
+      EXPECT_EQ(packed.type(), type);
+      const GuardedMatrix x = GuardedMatrix::Random(&rng, s.m, s.k);
+      const GuardedMatrix bias = GuardedMatrix::Random(&rng, 1, s.n);
+      const GuardedMatrix residual = GuardedMatrix::Random(&rng, s.m, s.n, 5);
+      GuardedMatrix plain(s.m, s.n);
+      GuardedMatrix full(s.m, s.n);
+      Matmul(x.data(), x.stride(), s.m, packed, {}, plain.data(), plain.stride(), &pool);
+      Matmul(x.data(), x.stride(), s.m, packed,
+             {.bias = bias.data(),
+              .activation = Activation::kGelu,
+              .residual = residual.data(),
+              .residual_stride = residual.stride()},
+             full.data(), full.stride(), &pool);
+      plain.ExpectWrittenExactly();
+      full.ExpectWrittenExactly();
+      for (int64_t r = 0; r < s.m; ++r) {
+        for (int64_t c = 0; c < s.n; ++c) {
+          const double dot = Dot(x.row(r), weights.values.data() + c * s.k, s.k);
+          ASSERT_NEAR(plain.at(r, c), dot, Tolerance(s.k)) << s.m << " " << s.n << " " << s.k;
+          ASSERT_NEAR(full.at(r, c), Gelu(dot + bias.at(0, c)) + residual.at(r, c),
+                      2 * Tolerance(s.k) + 2e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST(MatmulTest, AResidualMayBeTheResultItself) {
+  std::mt19937 rng(2);
+  const StoredMatrix weights(&rng, StoredType::kF32, 70, 400);
+  const WeightRows view = weights.view();
+  const PackedMatrix packed = PackedMatrix::Pack({&view, 1}, 400, nullptr);
+  const GuardedMatrix x = GuardedMatrix::Random(&rng, 9, 400);
+  const GuardedMatrix residual = GuardedMatrix::Random(&rng, 9, 70);
+  GuardedMatrix apart(9, 70);
+  GuardedMatrix in_place = residual;
+  Matmul(x.data(), x.stride(), 9, packed,
+         {.residual = residual.data(), .residual_stride = residual.stride()}, apart.data(),
+         apart.stride(), nullptr);
+  Matmul(x.data(), x.stride(), 9, packed,
+         {.residual = in_place.data(), .residual_stride = in_place.stride()}, in_place.data(),
+         in_place.stride(), nullptr);
+  EXPECT_EQ(apart.Bits(), in_place.Bits());
+}
+
+TEST(MatmulTest, PartsOfDifferentTypesStandOneUnderAnother) {
+  std::mt19937 rng(3);
+  const int64_t k = 45;
+  const StoredMatrix first(&rng, StoredType::kF16, 19, k);
+  const StoredMatrix second(&rng, StoredType::kBF16, 5, k);
+  const WeightRows views[] = {first.view(), second.view()};
+  const PackedMatrix packed = PackedMatrix::Pack(views, k, nullptr);
+  EXPECT_EQ(packed.type(), StoredType::kF32);
+  const GuardedMatrix x = GuardedMatrix::Random(&rng, 4, k);
+  GuardedMatrix y(4, 24);
+  Matmul(x.data(), x.stride(), 4, packed, {}, y.data(), y.stride(), nullptr);
+  for (int64_t r = 0; r < 4; ++r) {
+    for (int64_t c = 0; c < 24; ++c) {
+      const float* w = c < 19 ? first.values.data() + c * k : second.values.data() + (c - 19) * k;
+      ASSERT_NEAR(y.at(r, c), Dot(x.row(r), w, k), Tolerance(k));
+    }
+  }
+}
+
+TEST(MatmulTest, GatedProductsAreThoseOfPlainArithmetic) {
+  std::mt19937 rng(4);
+  ThreadPool pool(2);
+  for (const Shape& s : Shapes(&rng)) {
+    for (const StoredType type : kTypes) {
+      const StoredMatrix gate(&rng, type, s.n, s.k);
+      const StoredMatrix up(&rng, type, s.n, s.k);
+      const PackedMatrix packed = PackedMatrix::PackGated(gate.view(), up.view(), s.k, &pool);
+      const GuardedMatrix x = GuardedMatrix::Random(&rng, s.m, s.k);
+      GuardedMatrix y(s.m, s.n);
+      GatedMatmul(x.data(), x.stride(), s.m, packed, Activation::kSilu, y.data(), y.stride(),
+                  &pool);
+      y.ExpectWrittenExactly();
+      for (int64_t r = 0; r < s.m; ++r) {
+        for (int64_t c = 0; c < s.n; ++c) {
+          const double g = Dot(x.row(r), gate.values.data() + c * s.k, s.k);
+          const double u = Dot(x.row(r), up.values.data() + c * s.k, s.k);
+          ASSERT_NEAR(y.at(r, c), Silu(g) * u,
+                      Tolerance(s.k) * (2 + std::fabs(g) + 2 * std::fabs(u)));
+        }
+      }
+    }
+  }
+}
+
+TEST(MatmulTest, ARowIsBitIdenticalWhateverSharesTheCallAndHoweverManyThreadsRun) {
+  std::mt19937 rng(5);
+  ThreadPool two(2);
+  ThreadPool five(5);
+  for (const StoredType type : kTypes) {
+    const int64_t m = 190, n = 210, k = 800;
+    const StoredMatrix weights(&rng, type, n, k);
+    const WeightRows view = weights.view();
+    const PackedMatrix packed = PackedMatrix::Pack({&view, 1}, k, &two);
+    const GuardedMatrix x = GuardedMatrix::Random(&rng, m, k);
+    const auto multiply = [&](int64_t row, int64_t rows, ThreadPool* pool) {
+      GuardedMatrix y(rows, n);
+      Matmul(x.row(row), x.stride(), rows, packed, {.activation = Activation::kSilu}, y.data(),
+             y.stride(), pool);
+      return y.Bits();
+    };
+    const auto all = multiply(0, m, nullptr);
+    EXPECT_EQ(multiply(0, m, &two), all);
+    EXPECT_EQ(multiply(0, m, &five), all);
+    for (const int64_t rows : {1, 2, 3, 5, 6, 11, 14}) {
+      for (int64_t row = 0; row + rows <= m; row += 61) {
+        const auto some = multiply(row, rows, &two);
+        for (int64_t r = 0; r < rows; ++r) ASSERT_EQ(some[r], all[row + r]) << rows << " rows";
+      }
+    }
+  }
+}
+
+// Each block of k is one chain of fused multiply-adds; on the generic set the product is rounded.
+TEST(MatmulTest, AnElementIsTheDocumentedChain) {
+  std::mt19937 rng(6);
+  const int64_t k = 2 * kMatmulBlockK + 100;
+  const StoredMatrix weights(&rng, StoredType::kF32, 3, k);
+  const WeightRows view = weights.view();
+  const PackedMatrix packed = PackedMatrix::Pack({&view, 1}, k, nullptr);
+  const GuardedMatrix x = GuardedMatrix::Random(&rng, 8, k);
+  GuardedMatrix y(8, 3);
+  Matmul(x.data(), x.stride(), 8, packed, {}, y.data(), y.stride(), nullptr);
+  for (int64_t r = 0; r < 8; ++r) {
+    for (int64_t c = 0; c < 3; ++c) {
+      float total = 0;
+      for (int64_t block = 0; block < k; block += kMatmulBlockK) {
+        float sum = 0;
+        for (int64_t i = block; i < std::min(k, block + kMatmulBlockK); ++i) {
+          const float w = weights.values[c * k + i];
+          const volatile float product = x.at(r, i) * w;
+          sum = BestIsa() == Isa::kGeneric ? sum + product : std::fma(x.at(r, i), w, sum);
+        }
+        total = block == 0 ? sum : total + sum;
+      }
+      EXPECT_EQ(y.at(r, c), total);
+    }
+  }
+}
+
+TEST(MatmulTest, Avx512GivesTheBitsOfAvx2) {
+  if (BestIsa() != Isa::kAvx512) GTEST_SKIP() << "needs AVX-512";
+  std::mt19937 rng(7);
+  for (const StoredType type : kTypes) {
+    const int64_t rows = 31, k = 300;
+    const StoredMatrix weights(&rng, type, 4 * kPanelWidth, k);
+    const WeightRows view = weights.view();
+    const PackedMatrix packed = PackedMatrix::Pack({&view, 1}, k, nullptr);
+    const GuardedMatrix x = GuardedMatrix::Random(&rng, rows, k);
+    const auto multiply = [&](const MatmulKernel& kernel) {
+      GuardedMatrix sums(4 * rows, kPanelWidth, 0);
+      kernel.multiply({.x = x.data(),
+                       .x_stride = x.stride(),
+                       .rows = rows,
+                       .panels = packed.panel(0),
+                       .panel_stride = k * kPanelWidth,
+                       .type = type,
+                       .num_panels = 4,
+                       .count = k,
+                       .sums = sums.data(),
+                       .sums_stride = rows * kPanelWidth,
+                       .first = true});
+      GuardedMatrix y(rows, 13);
+      kernel.finish({.sums = sums.data(),
+                     .rows = rows,
+                     .cols = 13,
+                     .activation = Activation::kGelu,
+                     .y = y.data(),
+                     .y_stride = y.stride()});
+      return std::pair(sums.Bits(), y.Bits());
+    };
+    EXPECT_EQ(multiply(kMatmulAvx512), multiply(kMatmulAvx2));
+  }
+}
+
+}  // namespace
+}  // namespace quiver::cpu
