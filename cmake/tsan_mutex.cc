@@ -7,14 +7,24 @@
 #include <sanitizer/tsan_interface.h>
 #include <unistd.h>
 
+#include <string>
+
+#include "absl/base/options.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 
 namespace {
 
+#define QUIVER_QUOTE(token) #token
+#define QUIVER_QUOTE_VALUE(macro) QUIVER_QUOTE(macro)
+
+// The library's own definition. `member` is mangled, without the namespaces, the inner of which is
+// the distribution's choice.
 template <typename Function>
-Function* Next(const char* name) {
-  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+Function* Next(const char* member) {
+  const std::string inner = QUIVER_QUOTE_VALUE(ABSL_OPTION_INLINE_NAMESPACE_NAME);
+  const std::string name = "_ZN4absl" + std::to_string(inner.size()) + inner + member;
+  return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name.c_str()));
 }
 
 constexpr useconds_t kPollUs = 200;
@@ -25,14 +35,14 @@ namespace absl {
 ABSL_NAMESPACE_BEGIN
 
 void Mutex::Lock() {
-  static const auto next = Next<void(Mutex*)>("_ZN4absl7debian35Mutex4LockEv");
+  static const auto next = Next<void(Mutex*)>("5Mutex4LockEv");
   __tsan_mutex_pre_lock(this, 0);
   next(this);
   __tsan_mutex_post_lock(this, 0, 0);
 }
 
 void Mutex::Unlock() {
-  static const auto next = Next<void(Mutex*)>("_ZN4absl7debian35Mutex6UnlockEv");
+  static const auto next = Next<void(Mutex*)>("5Mutex6UnlockEv");
   __tsan_mutex_pre_unlock(this, 0);
   next(this);
   __tsan_mutex_post_unlock(this, 0);
@@ -60,8 +70,7 @@ void Mutex::LockWhen(const Condition& condition) {
 }
 
 void CondVar::Wait(Mutex* mutex) {
-  static const auto next =
-      Next<void(CondVar*, Mutex*)>("_ZN4absl7debian37CondVar4WaitEPNS0_5MutexE");
+  static const auto next = Next<void(CondVar*, Mutex*)>("7CondVar4WaitEPNS0_5MutexE");
   __tsan_mutex_pre_unlock(mutex, 0);
   __tsan_mutex_post_unlock(mutex, 0);
   next(this, mutex);
@@ -70,8 +79,8 @@ void CondVar::Wait(Mutex* mutex) {
 }
 
 bool CondVar::WaitWithDeadline(Mutex* mutex, Time deadline) {
-  static const auto next = Next<bool(CondVar*, Mutex*, Time)>(
-      "_ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE");
+  static const auto next =
+      Next<bool(CondVar*, Mutex*, Time)>("7CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE");
   __tsan_mutex_pre_unlock(mutex, 0);
   __tsan_mutex_post_unlock(mutex, 0);
   const bool late = next(this, mutex, deadline);
