@@ -34,6 +34,11 @@ function(quiver_sanitize target)
       ${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${QUIVER_SANITIZE} -fno-sanitize-recover=all
                         -fno-omit-frame-pointer -Wno-maybe-uninitialized>)
     target_link_options(${target} PUBLIC -fsanitize=${QUIVER_SANITIZE})
+    get_target_property(type ${target} TYPE)
+    if(QUIVER_SANITIZE MATCHES thread AND type STREQUAL EXECUTABLE)
+      target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests/testing/tsan_abseil.cc)
+      target_link_libraries(${target} PRIVATE absl::synchronization ${CMAKE_DL_LIBS})
+    endif()
   endif()
 endfunction()
 
