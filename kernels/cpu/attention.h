@@ -5,6 +5,7 @@
 // maximum and sum, so memory does not grow with the length. A query's result depends on its own row
 // and its sequence's keys and values alone: it is bit-identical whatever else is in the call and
 // however many threads run it, and however a sequence's queries are divided among calls.
+// Except that a value which is not finite may also reach causal queries up to 15 places before it.
 #ifndef QUIVER_KERNELS_CPU_ATTENTION_H_
 #define QUIVER_KERNELS_CPU_ATTENTION_H_
 

@@ -175,8 +175,8 @@ def main():
         # The first round warms up.
         for number in range(args.rounds + 1):
             for contender in contenders:
-                print(f"round {number}: {contender.name}", file=sys.stderr)
                 spent, vectors = contender.run()
+                print(f"round {number}: {contender.name}: {spent[0]:.3f} s, CPU {spent[1]:.3f} s", file=sys.stderr, flush=True)
                 seconds[contender.name].append(spent)
                 if contender is ours:
                     reference = vectors
