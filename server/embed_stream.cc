@@ -191,6 +191,7 @@ absl::Status EmbedStream::TakeStart(const v1::EmbedStreamStart& start) {
              .cancellation = cancellation_,
              .tenant = *std::move(tenant)};
   absl::MutexLock lock(&mutex_);
+  tally_.set_lane(submit_.lane);
   results_.set_in_order(start.in_order());
   header_due_ = true;
   return absl::OkStatus();
@@ -209,6 +210,7 @@ absl::Status EmbedStream::TakeMessage(std::shared_ptr<Batch>* batch) {
     return FieldError("start", first ? "must be set in the first message"
                                      : "must be set in the first message only");
   }
+  // Later messages find out whether the server drains.
   status = first ? TakeStart(message->start()) : model_.Find("").status();
   if (status.ok()) status = CheckItemCount(message->inputs_size(), options_.max_items_per_message);
   if (!status.ok() || message->inputs().empty()) return status;

@@ -1,12 +1,15 @@
 #ifndef QUIVER_SERVER_STREAM_RESULTS_H_
 #define QUIVER_SERVER_STREAM_RESULTS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "engine/embedder.h"
 #include "quiver/v1/embed.pb.h"
 #include "server/request_observer.h"
@@ -47,6 +50,7 @@ class StreamResults {
 // What a stream's summary says.
 class StreamTally {
  public:
+  void set_lane(Lane lane) { report_.lane = lane; }
   void Add(const StreamItem& item);
   void AddTokenizeTime(absl::Duration spent) { report_.tokenize += spent; }
 

@@ -102,6 +102,11 @@ TEST_F(EmbedStreamTest, EveryItemIsAnsweredOnceAndThenComesTheSummary) {
   EXPECT_EQ(summary.usage().succeeded(), 3u);
   EXPECT_EQ(summary.usage().total_tokens(), 9u);
   EXPECT_TRUE(summary.failures_by_code().empty());
+  const RequestReport report = observer_.Reports(Rpc::kEmbedStream, 1)[0];
+  EXPECT_EQ(report.code, absl::StatusCode::kOk);
+  EXPECT_EQ(report.lane, Lane::kBulk);
+  EXPECT_EQ(report.succeeded, 3);
+  EXPECT_EQ(report.tokens, 9);
 }
 
 TEST_F(EmbedStreamTest, AStreamWithoutItemsEndsWithAnEmptySummary) {
