@@ -1,6 +1,5 @@
 #include "engine/embedder.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,10 +9,6 @@
 
 namespace quiver {
 namespace {
-
-// A text of more bytes for each token that fits is degenerate: English has four to five.
-constexpr int64_t kMaxBytesPerToken = 32;
-constexpr int64_t kMinTextBytes = 64 * 1024;
 
 class EmbedderImpl : public Embedder {
  public:
@@ -128,7 +123,7 @@ absl::StatusOr<std::unique_ptr<Embedder>> Embedder::CreateWith(Options options, 
   absl::StatusOr<int> limit = InputLimit(options, config, info.backend);
   if (!limit.ok()) return limit.status();
   info.max_input_tokens = *limit;
-  info.max_text_bytes = std::max(kMinTextBytes, kMaxBytesPerToken * *limit);
+  info.max_text_bytes = MaxTextBytes(*limit);
 
   absl::StatusOr<Planner> planner =
       Planner::Create(config, options.default_dimensions, options.default_prompt_name,

@@ -127,7 +127,7 @@ absl::StatusOr<std::unique_ptr<Backend>> CpuBackend::Create(const ModelConfig& c
   BackendInfo& info = backend->info_;
   info.device = absl::StrCat("cpu (", cpu::IsaName(cpu::BestIsa()), ", ", num_threads,
                              num_threads == 1 ? " thread)" : " threads)");
-  info.arithmetic = "f32";
+  info.arithmetic = kCpuArithmetic;
   info.max_batch_tokens = max_batch;
   info.max_sequence_tokens = max_input;
   info.max_batch_sequences = max_batch;

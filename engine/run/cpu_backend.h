@@ -14,6 +14,9 @@
 
 namespace quiver {
 
+// Its BackendInfo::arithmetic.
+inline constexpr char kCpuArithmetic[] = "f32";
+
 struct CpuBackendOptions {
   // 0 for all cores this process may use.
   int num_threads = 0;

@@ -14,6 +14,10 @@ namespace {
 // split pattern that it lies in, and inside of a long piece over the merges next to it.
 constexpr size_t kIdsDecidedByCut = 64;
 
+// English has four to five bytes a token.
+constexpr int64_t kMaxBytesPerToken = 32;
+constexpr int64_t kMinTextBytes = 64 * 1024;
+
 // The `limit` bytes of `text` at its kept end, less those of a split character.
 absl::string_view CutBytes(absl::string_view text, int64_t limit, Truncation truncation) {
   size_t size = static_cast<size_t>(limit);
@@ -35,6 +39,10 @@ bool EndsWith(absl::Span<const TokenId> ids, absl::Span<const TokenId> suffix) {
 }
 
 }  // namespace
+
+int64_t MaxTextBytes(int max_tokens) {
+  return std::max(kMinTextBytes, kMaxBytesPerToken * max_tokens);
+}
 
 InputBuilder::InputBuilder(const Tokenizer* tokenizer, Limits limits)
     : tokenizer_(tokenizer), limits_(limits) {

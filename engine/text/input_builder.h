@@ -19,6 +19,10 @@ struct TokenizedInput {
   bool truncated = false;
 };
 
+// Bytes of the longest text that is looked at where inputs have up to `max_tokens` tokens. Longer
+// than any text of so few tokens that is not degenerate.
+int64_t MaxTextBytes(int max_tokens);
+
 // Immutable and thread-safe. Errors are FieldErrors of "text" or "token_ids" that name the limit
 // and the value.
 class InputBuilder {
