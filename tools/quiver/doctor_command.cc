@@ -1,0 +1,86 @@
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
+#include "tools/quiver/command_line.h"
+#include "tools/quiver/doctor_checks.h"
+
+namespace quiver {
+namespace {
+
+// The server's default ports.
+constexpr int kGrpcPort = 50051;
+constexpr int kHttpPort = 30000;
+
+const char* VerdictName(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kOk:
+      return "ok";
+    case Verdict::kWarning:
+      return "warning";
+    case Verdict::kFailure:
+      return "failure";
+  }
+  return "";
+}
+
+std::string ToTable(const std::vector<Finding>& findings) {
+  std::string table;
+  for (const Finding& finding : findings) {
+    absl::StrAppendFormat(&table, "%-7s  %-15s  %s\n", VerdictName(finding.verdict), finding.name,
+                          finding.detail);
+    if (!finding.advice.empty()) absl::StrAppendFormat(&table, "%26s-> %s\n", "", finding.advice);
+  }
+  return table;
+}
+
+std::string ToJson(const std::vector<Finding>& findings, Verdict worst) {
+  nlohmann::ordered_json checks = nlohmann::ordered_json::array();
+  for (const Finding& finding : findings) {
+    nlohmann::ordered_json check = {{"name", finding.name},
+                                    {"verdict", VerdictName(finding.verdict)},
+                                    {"detail", finding.detail}};
+    if (!finding.advice.empty()) check["advice"] = finding.advice;
+    checks.push_back(std::move(check));
+  }
+  const nlohmann::ordered_json all = {{"verdict", VerdictName(worst)}, {"checks", checks}};
+  // File names may be of any bytes.
+  return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+int Run(const std::string& model_dir, bool json) {
+  std::vector<Finding> findings = {CheckCpu(), CheckMemory(), CheckOpenFiles()};
+  const auto append = [&findings](std::vector<Finding> more) {
+    std::move(more.begin(), more.end(), std::back_inserter(findings));
+  };
+  append(CheckNvidia());
+  append({CheckPort("gRPC", kGrpcPort), CheckPort("HTTP", kHttpPort)});
+  append(model_dir.empty() ? std::vector<Finding>{CheckDefaultModel()} : CheckModel(model_dir));
+
+  Verdict worst = Verdict::kOk;
+  for (const Finding& finding : findings) worst = std::max(worst, finding.verdict);
+  const int printed = Print(json ? ToJson(findings, worst) : ToTable(findings));
+  return worst == Verdict::kFailure ? int{kExitFailure} : printed;
+}
+
+}  // namespace
+
+void AddDoctorCommand(CLI::App* app, int* exit_code) {
+  CLI::App* command = app->add_subcommand(
+      "doctor", "Say what this machine can run, what is missing, and what to do");
+  command->footer("The exit code is 1 if a check failed; warnings are only told.");
+  auto model_dir = std::make_shared<std::string>();
+  auto json = std::make_shared<bool>(false);
+  command->add_option("--model", *model_dir, "Check this Hugging Face directory as well")
+      ->type_name("DIR");
+  command->add_flag("--json", *json, "One JSON object");
+  command->callback([model_dir, json, exit_code] { *exit_code = Run(*model_dir, *json); });
+}
+
+}  // namespace quiver
