@@ -23,9 +23,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/cuda/half_type.h"
+
 namespace quiver {
 
-enum class AttentionType { kBf16, kF16 };
+using AttentionType = HalfType;
 
 // Portable: mma.sync, sm_80 and up. Hopper: wgmma and the tensor copy engine, sm_90a alone, for
 // head_dim 128; every other shape falls back to the portable kernels within the same plan.

@@ -1,0 +1,28 @@
+// Elementwise operators between matrix products: 16-bit in, F32 arithmetic, 16-bit out.
+//
+// Row-major device matrices, aligned to 16 bytes; strides in elements and `cols` are multiples
+// of 8. cudaErrorInvalidValue for what is not.
+#ifndef QUIVER_KERNELS_CUDA_ACTIVATION_H_
+#define QUIVER_KERNELS_CUDA_ACTIVATION_H_
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cpu/activation.h"
+#include "kernels/cuda/half_type.h"
+
+namespace quiver {
+
+// out = silu(gate) * up, where a row of `gate_up` is [gate: cols | up: cols]. `out` may be
+// `gate_up` with the same stride: the product then takes the gate's place.
+cudaError_t SwiGlu(const void* gate_up, int64_t gate_up_stride, int64_t rows, int64_t cols,
+                   void* out, int64_t out_stride, HalfType type, cudaStream_t stream);
+
+// x = activation(x + bias), in place. bias is [cols], F32; null for none. kNone only adds the bias.
+cudaError_t BiasActivate(cpu::Activation activation, const float* bias, int64_t rows, int64_t cols,
+                         void* x, int64_t x_stride, HalfType type, cudaStream_t stream);
+
+}  // namespace quiver
+
+#endif  // QUIVER_KERNELS_CUDA_ACTIVATION_H_
