@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "tests/kernels/cuda/attention_reference.h"
+#include "tests/kernels/cuda/device_memory.h"
 
 namespace quiver {
 namespace {
@@ -23,51 +23,6 @@ namespace {
 // Of the whole output: BF16 and FP16 round the weights and the output to 8 and 11 bits.
 constexpr double kBf16Tolerance = 4e-3;
 constexpr double kF16Tolerance = 6e-4;
-
-#define ASSERT_CUDA(call) ASSERT_EQ(call, cudaSuccess)
-
-template <typename T>
-class DeviceBuffer {
- public:
-  explicit DeviceBuffer(size_t count) : count_(count) {
-    EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&data_), count * sizeof(T)), cudaSuccess);
-  }
-  explicit DeviceBuffer(const std::vector<T>& from)
-      : DeviceBuffer(std::max<size_t>(from.size(), 1)) {
-    EXPECT_EQ(cudaMemcpy(data_, from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice),
-              cudaSuccess);
-  }
-  ~DeviceBuffer() { cudaFree(data_); }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
-
-  T* get() const { return data_; }
-  std::vector<T> ToHost() const {
-    std::vector<T> host(count_);
-    EXPECT_EQ(cudaMemcpy(host.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost),
-              cudaSuccess);
-    return host;
-  }
-
- private:
-  T* data_ = nullptr;
-  size_t count_;
-};
-
-float Widen(uint16_t bits, AttentionType type) {
-  if (type == AttentionType::kBf16) {
-    const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-    float value;
-    std::memcpy(&value, &wide, sizeof(value));
-    return value;
-  }
-  const int exponent = bits >> 10 & 31;
-  const int fraction = bits & 1023;
-  const float sign = bits >> 15 != 0 ? -1.0f : 1.0f;
-  if (exponent == 31) return fraction != 0 ? NAN : sign * INFINITY;
-  if (exponent == 0) return sign * std::ldexp(static_cast<float>(fraction), -24);
-  return sign * std::ldexp(static_cast<float>(fraction + 1024), exponent - 25);
-}
 
 // Sequences packed into one fused QKV buffer with some spare columns, and an output likewise.
 class Batch {
@@ -149,7 +104,7 @@ class Batch {
         asked[static_cast<size_t>(row)] = true;
         for (int c = 0; c < columns; ++c) {
           const double want = reference[static_cast<size_t>(row) * columns + c];
-          const double got = Widen(out[static_cast<size_t>(row) * out_row_ + c], shape_.type);
+          const double got = WidenHalf(out[static_cast<size_t>(row) * out_row_ + c], shape_.type);
           ASSERT_TRUE(std::isfinite(got)) << "row " << row << " column " << c;
           error += (got - want) * (got - want);
           norm += want * want;
@@ -215,15 +170,12 @@ std::string PathName(AttentionPath path) {
   return path == AttentionPath::kHopper ? "Hopper" : "Portable";
 }
 
-class AttentionTest : public testing::TestWithParam<AttentionPath> {
+class AttentionTest : public DeviceTest, public testing::WithParamInterface<AttentionPath> {
  protected:
   void SetUp() override {
+    DeviceTest::SetUp();
+    if (IsSkipped()) return;
     AttentionPath best;
-    int count = 0;
-    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-      cudaGetLastError();
-      GTEST_SKIP() << "no CUDA device";
-    }
     ASSERT_CUDA(BestAttentionPath(&best));
     if (GetParam() == AttentionPath::kHopper && best != AttentionPath::kHopper) {
       GTEST_SKIP() << "not a Hopper device";
