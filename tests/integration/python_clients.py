@@ -6,7 +6,6 @@ Usage: python_clients.py QUIVER_SERVER MAKE_TINY_MODEL, from the root of the rep
 
 import math
 import pathlib
-import signal
 import struct
 import subprocess
 import sys
@@ -18,48 +17,10 @@ import grpc
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from grpc_tools import protoc
+
+from running_server import START_SECONDS, Server, generate_stubs
 
 SERVICE = "quiver.v1.EmbedService"
-START_SECONDS = 120
-
-
-def generate_stubs(out):
-    """What a client's author would run."""
-    code = protoc.main(["protoc", "-I", "proto", "-I", str(protoc_include()), f"--python_out={out}",
-                        f"--grpc_python_out={out}", "proto/quiver/v1/embed.proto",
-                        "proto/google/rpc/status.proto", "proto/google/rpc/error_details.proto"])
-    assert code == 0, "protoc failed"
-    sys.path.insert(0, str(out))
-
-
-def protoc_include():
-    return pathlib.Path(protoc.__file__).parent / "_proto"
-
-
-class Server:
-    """A server process, its addresses told by its port file."""
-
-    def __init__(self, program, model, work):
-        self.port_file = work / "ports"
-        self.process = subprocess.Popen([program, "--model", str(model), "--grpc-port", "0",
-                                         "--http-port", "0", "--port-file", str(self.port_file)])
-        self.grpc = self.await_address("grpc")
-
-    def await_address(self, name):
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            assert self.process.poll() is None, "the server ended at its start"
-            text = self.port_file.read_text() if self.port_file.exists() else ""
-            lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-            if text.endswith("\n") and name in lines:
-                return lines[name]
-            time.sleep(0.05)
-        raise TimeoutError("the server did not write its port file")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
 
 
 def await_serving(health):
@@ -148,12 +109,9 @@ def main():
     program, make_tiny_model = sys.argv[1:]
     with tempfile.TemporaryDirectory() as directory:
         work = pathlib.Path(directory)
-        stubs = work / "stubs"
-        stubs.mkdir()
-        generate_stubs(stubs)
+        generate_stubs(work / "stubs")
         subprocess.run([make_tiny_model, str(work / "model")], check=True)
-        server = Server(program, work / "model", work)
-        try:
+        with Server(program, work / "model", work) as server:
             with grpc.insecure_channel(server.grpc) as channel:
                 await_serving(health_pb2_grpc.HealthStub(channel))
                 check_reflection(channel)
@@ -166,9 +124,6 @@ def main():
                 client.join()
             assert not failures, failures
             assert server.stop() == 0, "the server did not end well"
-        finally:
-            if server.process.poll() is None:
-                server.process.kill()
     print("python_clients: passed")
 
 

@@ -1,0 +1,55 @@
+"""A server process, and the contract's Python stubs as a client's author would generate them."""
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+START_SECONDS = 120
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def generate_stubs(out):
+    """Makes quiver.v1 importable from the folder `out`."""
+    from grpc_tools import protoc
+    out.mkdir()
+    include = pathlib.Path(protoc.__file__).parent / "_proto"
+    code = protoc.main(["protoc", "-I", f"{ROOT}/proto", "-I", str(include), f"--python_out={out}",
+                        f"--grpc_python_out={out}", *(f"{ROOT}/proto/{name}" for name in (
+                            "quiver/v1/embed.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"))])
+    assert code == 0, "protoc failed"
+    sys.path.insert(0, str(out))
+
+
+class Server:
+    """Serves `model` on free ports; `grpc` is HOST:PORT. Its port file stands in `work`. Ends with the block."""
+
+    def __init__(self, program, model, work, *flags):
+        self.port_file = work / "ports"
+        self.process = subprocess.Popen([program, "--model", str(model), "--grpc-port", "0",
+                                         "--http-port", "0", "--port-file", str(self.port_file), *flags])
+        self.grpc = self.await_address("grpc")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def await_address(self, name):
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            assert self.process.poll() is None, "the server ended at its start"
+            text = self.port_file.read_text() if self.port_file.exists() else ""
+            lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+            if text.endswith("\n") and name in lines:
+                return lines[name]
+            time.sleep(0.05)
+        raise TimeoutError("the server did not write its port file")
+
+    def stop(self):
+        """The exit code after SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
