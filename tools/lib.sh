@@ -45,3 +45,14 @@ build_jobs() {
   [ "$memory_gib" -ge 1 ] || memory_gib=1
   echo $((cores < memory_gib ? cores : memory_gib))
 }
+
+# find_libraries PROGRAM...: the libraries they load that must go along with them, one "SONAME PATH" a line. Everything
+# but glibc, which must fit the kernel and the machine's name service, and NVIDIA's, which must fit the driver.
+find_libraries() {
+  local program
+  for program in "$@"; do
+    ldd "$program" | awk '$2 == "=>" && $3 ~ /^\// {print $1, $3}'
+  done | sort -u |
+    grep -vE '^(ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libresolv|libcuda|libnvidia-.*|libcublas|libcublasLt|libcudart)\.so' ||
+    true
+}

@@ -16,6 +16,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/attention_kernels.h"
+#include "kernels/cuda/launch.cuh"
 
 namespace quiver {
 namespace {
@@ -152,6 +153,7 @@ __global__ void __launch_bounds__(kThreads)
   const uint32_t k_shared = q_shared + kTileRows * kRowBytes;
   const uint32_t v_shared = k_shared + kBlockKeys * kRowBytes;
 
+  WaitForEarlierKernels();
   const AttentionTile tile = params.tiles[blockIdx.x / params.num_heads];
   if (tile.num_rows <= 0) return;
   const int head = blockIdx.x % params.num_heads;
@@ -360,7 +362,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T, int kDim, int kSlabs>
-cudaError_t Launch(const Sm80Params& params, int num_blocks, cudaStream_t stream) {
+cudaError_t LaunchKernel(const Sm80Params& params, int num_blocks, cudaStream_t stream) {
   constexpr int kSharedBytes = (kWarps * kSlabs * 16 + 2 * kBlockKeys) * kDim * 2;
   auto* kernel = AttentionSm80Kernel<T, kDim, kSlabs>;
   if constexpr (kSharedBytes > 48 * 1024) {
@@ -368,19 +370,18 @@ cudaError_t Launch(const Sm80Params& params, int num_blocks, cudaStream_t stream
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
     if (error != cudaSuccess) return error;
   }
-  kernel<<<num_blocks, kThreads, kSharedBytes, stream>>>(params);
-  return cudaGetLastError();
+  return Launch(kernel, static_cast<unsigned>(num_blocks), kThreads, kSharedBytes, stream, params);
 }
 
 template <typename T, int kSlabs>
 cudaError_t LaunchDim(int head_dim, const Sm80Params& params, int num_blocks, cudaStream_t stream) {
   switch (head_dim) {
     case 32:
-      return Launch<T, 32, kSlabs>(params, num_blocks, stream);
+      return LaunchKernel<T, 32, kSlabs>(params, num_blocks, stream);
     case 64:
-      return Launch<T, 64, kSlabs>(params, num_blocks, stream);
+      return LaunchKernel<T, 64, kSlabs>(params, num_blocks, stream);
     default:
-      return Launch<T, 128, kSlabs>(params, num_blocks, stream);
+      return LaunchKernel<T, 128, kSlabs>(params, num_blocks, stream);
   }
 }
 

@@ -237,8 +237,10 @@ cudaError_t PoolEncode(cpu::PoolKind kind, const PoolTensors& tensors, cudaStrea
   if (tensors.num_items <= 0) return cudaSuccess;
   const size_t dim = static_cast<size_t>(tensors.dim);
   size_t bytes = dim * sizeof(float);
-  // A mean's turns have four columns a thread.
-  if (kind == cpu::PoolKind::kMean) bytes += sizeof(double) + 4 * kThreads * sizeof(double);
+  // The sums of a mean's turns, of four columns a thread, where there are several.
+  if (kind == cpu::PoolKind::kMean && dim / 4 <= kThreads / 2) {
+    bytes += sizeof(double) + 4 * kThreads * sizeof(double);
+  }
   const auto kernel = kind == cpu::PoolKind::kMean  ? PoolEncodeKernel<cpu::PoolKind::kMean>
                       : kind == cpu::PoolKind::kCls ? PoolEncodeKernel<cpu::PoolKind::kCls>
                                                     : PoolEncodeKernel<cpu::PoolKind::kLastToken>;

@@ -9,7 +9,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -18,51 +17,22 @@
 
 #include "kernels/cuda/attention.h"
 #include "tests/kernels/cuda/attention_reference.h"
+#include "tests/kernels/cuda/bench_timing.h"
 
 namespace {
 
+using quiver::Allocate;
 using quiver::AttentionKernel;
 using quiver::AttentionPath;
 using quiver::AttentionType;
-
-void Check(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "CUDA: %s\n", cudaGetErrorString(error));
-  std::exit(1);
-}
+using quiver::Check;
+using quiver::Median;
+using quiver::Time;
 
 void Check(cublasStatus_t status) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   std::fprintf(stderr, "cuBLASLt: status %d\n", static_cast<int>(status));
   std::exit(1);
-}
-
-void* Allocate(size_t bytes) {
-  void* data = nullptr;
-  Check(cudaMalloc(&data, bytes));
-  return data;
-}
-
-// Milliseconds of one call of `work`, over `calls` calls in a row.
-double Time(int calls, const std::function<void()>& work) {
-  cudaEvent_t begin;
-  cudaEvent_t end;
-  Check(cudaEventCreate(&begin));
-  Check(cudaEventCreate(&end));
-  Check(cudaEventRecord(begin, nullptr));
-  for (int i = 0; i < calls; ++i) work();
-  Check(cudaEventRecord(end, nullptr));
-  Check(cudaEventSynchronize(end));
-  float ms = 0;
-  Check(cudaEventElapsedTime(&ms, begin, end));
-  Check(cudaEventDestroy(begin));
-  Check(cudaEventDestroy(end));
-  return ms / calls;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 // c = a b^T with BF16 operands of 8192 x 8192.
@@ -226,7 +196,7 @@ int main(int argc, char** argv) {
     for (int round = -1; round < rounds; ++round) {
       for (Setup& setup : setups) {
         const int calls = std::clamp(static_cast<int>(4e12 / setup.flop), 1, 50);
-        const double ms = Time(calls, [&] {
+        const double ms = Time(calls, nullptr, [&] {
           for (const auto& launch : setup.plan.launches) {
             Check(quiver::Attention(setup.shape, launch, setup.tensors,
                                     1 / std::sqrt(static_cast<float>(setup.row.head_dim)),
@@ -235,7 +205,7 @@ int main(int argc, char** argv) {
         });
         if (round >= 0) setup.ms.push_back(ms);
       }
-      const double ms = Time(4, [&] { ceiling.Run(); });
+      const double ms = Time(4, nullptr, [&] { ceiling.Run(); });
       if (round >= 0) ceiling_ms.push_back(ms);
     }
     const double limit = Ceiling::kFlop / Median(ceiling_ms) * 1e-9;

@@ -109,6 +109,13 @@ class DeviceMatrix {
         type_(other.type_),
         host_(other.host_),
         device_(host_) {}
+  // For matrices of one shape.
+  DeviceMatrix& operator=(const DeviceMatrix& other) {
+    EXPECT_EQ(host_.size(), other.host_.size());
+    host_ = other.host_;
+    Upload();
+    return *this;
+  }
 
   void Set(int64_t r, int64_t c, float value) {
     if constexpr (sizeof(Bits) == 2) {
