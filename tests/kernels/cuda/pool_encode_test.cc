@@ -70,18 +70,19 @@ Pooled RunPoolEncode(PoolKind kind, const FloatMatrix& hidden, const FloatMatrix
   return {results.ToHost(), out.ToHost()};
 }
 
-// The vector that the CPU finishes, and its status.
-VectorStatus Reference(PoolKind kind, const FloatMatrix& hidden, const FloatMatrix* weight,
-                       const PoolItem& item, std::vector<float>* vector) {
-  const int64_t dim = hidden.cols();
-  std::vector<float> rows = hidden.Floats();
-  float* first = rows.data() + item.first_row * dim;
-  if (weight != nullptr) {
-    cpu::RmsNorm(first, dim, item.num_rows, dim, weight->Floats().data(), kEps, first, dim,
+// The vector that the CPU finishes, and its status. `hidden` is dense, with rows of `dim`; `weight`
+// is empty for no norm.
+VectorStatus Reference(PoolKind kind, const std::vector<float>& hidden, int64_t dim,
+                       const std::vector<float>& weight, const PoolItem& item,
+                       std::vector<float>* vector) {
+  const auto first = hidden.begin() + item.first_row * dim;
+  std::vector<float> rows(first, first + item.num_rows * dim);
+  if (!weight.empty()) {
+    cpu::RmsNorm(rows.data(), dim, item.num_rows, dim, weight.data(), kEps, rows.data(), dim,
                  nullptr);
   }
   vector->assign(static_cast<size_t>(item.dimensions), 0);
-  cpu::PoolRows(kind, first, dim, item.num_rows, item.dimensions, vector->data());
+  cpu::PoolRows(kind, rows.data(), dim, item.num_rows, item.dimensions, vector->data());
   return cpu::FinishVector(vector->data(), item.dimensions, item.normalize);
 }
 
@@ -120,6 +121,9 @@ double Tolerance(Encoding encoding, double value, float scale) {
 void ExpectRight(PoolKind kind, const FloatMatrix& hidden, const FloatMatrix* weight,
                  std::vector<PoolItem> items) {
   const Pooled got = RunPoolEncode(kind, hidden, weight, &items);
+  const std::vector<float> hidden_floats = hidden.Floats();
+  const std::vector<float> weight_floats =
+      weight != nullptr ? weight->Floats() : std::vector<float>();
   std::vector<bool> is_written(got.bytes.size());
   for (size_t i = 0; i < items.size(); ++i) {
     const PoolItem& item = items[i];
@@ -127,7 +131,8 @@ void ExpectRight(PoolKind kind, const FloatMatrix& hidden, const FloatMatrix* we
                                     << " encoding " << static_cast<int>(item.encoding) << " rows "
                                     << item.num_rows << " dimensions " << item.dimensions);
     std::vector<float> want;
-    ASSERT_EQ(Reference(kind, hidden, weight, item, &want), VectorStatus::kOk);
+    ASSERT_EQ(Reference(kind, hidden_floats, hidden.cols(), weight_floats, item, &want),
+              VectorStatus::kOk);
     std::vector<unsigned char> want_bytes(cpu::EncodedBytes(item.encoding, item.dimensions));
     float want_scale;
     ASSERT_EQ(cpu::EncodeVector(item.encoding, want.data(), item.dimensions, want_bytes.data(),
