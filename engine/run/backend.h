@@ -15,6 +15,12 @@
 
 namespace quiver {
 
+// Device memory by what it is for.
+struct MemoryUse {
+  std::string purpose;
+  int64_t bytes = 0;
+};
+
 // What a backend can do, fixed at load.
 struct BackendInfo {
   // For people, such as "cpu (avx512, 8 threads)".
@@ -27,6 +33,11 @@ struct BackendInfo {
   int max_sequence_tokens = 0;
   // Sequences of the largest batch.
   int max_batch_sequences = 0;
+  // Tokens of a batch that is begun while another pass is alive; 0 for max_batch_tokens. A sequence
+  // that is longer waits until no pass is.
+  int max_second_batch_tokens = 0;
+  // What the backend took of its device's memory, the largest first; empty if nobody counts it.
+  std::vector<MemoryUse> memory;
 };
 
 // One forward pass, resumable after every step. Owned and driven by one thread at a time. May be
@@ -55,8 +66,8 @@ class Backend {
   virtual const BackendInfo& info() const = 0;
 
   // Starts a pass over `batch`, which fulfils PackedBatch's invariants. At most two passes may be
-  // alive at once; their steps may interleave, never overlap. The pass keeps its own copy of what
-  // it needs.
+  // alive at once, the second of max_second_batch_tokens at most; their steps may interleave, and
+  // calls of Run never overlap. The pass keeps its own copy of what it needs.
   virtual absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) = 0;
 };
 

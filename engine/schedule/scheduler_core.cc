@@ -113,11 +113,21 @@ SchedulerCore::Action SchedulerCore::Run(int seat) {
   return action;
 }
 
+int SchedulerCore::TokenLimit() const {
+  const bool second = seats_[kFront].taken || seats_[kBack].taken;
+  return second && backend_.max_second_batch_tokens > 0 ? backend_.max_second_batch_tokens
+                                                        : backend_.max_batch_tokens;
+}
+
 bool SchedulerCore::BeginInteractive(int64_t now, Action* action) {
   LaneQueue& queue = lane(Lane::kInteractive);
   if (queue.empty()) return false;
   const Seat& back = seats_[kBack];
-  LaneQueue::Budget budget{batch_tokens_, backend_.max_batch_sequences, InteractiveBudgetUs()};
+  const int limit = TokenLimit();
+  LaneQueue::Budget budget{std::min(batch_tokens_, limit), backend_.max_batch_sequences,
+                           InteractiveBudgetUs()};
+  // A batch's first sequence is exempt from its budget, and so is what is left of a failed pass.
+  if (limit < backend_.max_batch_tokens && queue.Head(now).tokens > limit) return false;
   if (back.taken && back.lane == Lane::kInteractive) {
     const double left_us = back.predicted_us - static_cast<double>(back.spent_ns) / 1e3;
     budget.us = std::min(budget.us, left_us / kOvertakeRatio);
@@ -139,8 +149,10 @@ bool SchedulerCore::BeginBulk(int64_t now, Action* action) {
   if (queue.empty()) return false;
   const double us = std::max(absl::ToDoubleMicroseconds(options_.bulk_batch_time),
                              kFixedCosts * cost_.fixed_us());
+  const int limit = TokenLimit();
+  if (limit < backend_.max_batch_tokens && queue.Head(now).tokens > limit) return false;
   std::vector<Job*> jobs =
-      queue.Seal({batch_tokens_, backend_.max_batch_sequences, us}, cost_, now);
+      queue.Seal({std::min(batch_tokens_, limit), backend_.max_batch_sequences, us}, cost_, now);
   if (jobs.empty()) return false;
   Occupy(kBack, Lane::kBulk, std::move(jobs), now, action);
   return true;

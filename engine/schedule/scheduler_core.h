@@ -111,6 +111,8 @@ class SchedulerCore {
   // Whether bulk work is owed `steps` steps.
   bool BulkIsOwed(int steps) const;
   bool DropUnwanted(int seat, int64_t now);
+  // What a batch that is begun now may hold in all.
+  int TokenLimit() const;
   bool BeginInteractive(int64_t now, Action* action);
   bool BeginBulk(int64_t now, Action* action);
   void Occupy(int seat, Lane lane, std::vector<Job*> jobs, int64_t now, Action* action);

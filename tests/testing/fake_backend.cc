@@ -160,6 +160,7 @@ FakeBackend::FakeBackend(Options options) : options_(std::move(options)) {
   info_.max_batch_tokens = options_.max_batch_tokens;
   info_.max_sequence_tokens = options_.max_sequence_tokens;
   info_.max_batch_sequences = options_.max_batch_sequences;
+  info_.max_second_batch_tokens = options_.max_second_batch_tokens;
 }
 
 absl::Status FakeBackend::Check(const PackedBatch& batch) const {
@@ -182,6 +183,10 @@ absl::Status FakeBackend::Check(const PackedBatch& batch) const {
     }
   }
   if (alive_ >= 2) return broken("a third pass");
+  if (alive_ == 1 && options_.max_second_batch_tokens > 0 &&
+      batch.num_tokens() > options_.max_second_batch_tokens) {
+    return broken(batch.num_tokens(), " tokens beside another pass");
+  }
   return absl::OkStatus();
 }
 

@@ -30,6 +30,7 @@ class FakeBackend : public Backend {
     int max_batch_tokens = 8192;
     int max_sequence_tokens = 8192;
     int max_batch_sequences = 1024;
+    int max_second_batch_tokens = 0;
 
     // A pass of sequences of lengths n takes fixed + token * sum(n) + token_pair * sum(n * n)
     // microseconds. All zero: no time at all.
@@ -60,8 +61,8 @@ class FakeBackend : public Backend {
   explicit FakeBackend(Options options);
 
   const BackendInfo& info() const override { return info_; }
-  // FAILED_PRECONDITION, and no pass, if `batch` breaks an invariant of PackedBatch or two passes
-  // are alive.
+  // FAILED_PRECONDITION, and no pass, if `batch` breaks an invariant of PackedBatch, is too large
+  // beside another pass, or two passes are alive.
   absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override;
 
   // Microseconds that a pass over `batch` takes.

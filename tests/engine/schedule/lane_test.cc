@@ -31,6 +31,40 @@ TEST(LaneTest, AQueryOvertakesBulkBetweenTwoOfItsSteps) {
   EXPECT_EQ(bulk.done_at - bulk.at, absl::Microseconds(8100));
 }
 
+// A device whose second pass is a small one.
+FakeBackend::Options NarrowDevice() {
+  FakeBackend::Options device = Device();
+  device.max_second_batch_tokens = 500;
+  return device;
+}
+
+TEST(LaneTest, ABatchBesideAnotherPassKeepsToTheSecondPassesTokens) {
+  Rig rig(NarrowDevice(), Options());
+  rig.Send({.length = 8000, .lane = Lane::kBulk});
+  rig.Turn();
+  rig.Turn();
+  const std::vector<Sent*> queries = rig.SendMany(9, {.length = 100});
+  rig.RunAll();
+  const std::vector<FakeBackend::PassRecord> passes = rig.backend.Passes();
+  ASSERT_EQ(passes.size(), 3u);
+  EXPECT_EQ(passes[1].tokens, 500);
+  EXPECT_EQ(passes[2].tokens, 400);
+  for (const Sent* query : queries) EXPECT_LT(query->rank, 9);
+}
+
+TEST(LaneTest, AQueryTooLongForTheSecondPassWaitsForTheFirstToEnd) {
+  Rig rig(NarrowDevice(), Options());
+  Sent& bulk = rig.Send({.length = 8000, .lane = Lane::kBulk});
+  rig.Turn();
+  rig.Turn();
+  Sent& query = rig.Send({.length = 501});
+  Sent& later = rig.Send({.length = 3000, .lane = Lane::kBulk});
+  rig.RunAll();
+  EXPECT_LT(bulk.rank, query.rank);
+  EXPECT_LT(query.rank, later.rank);
+  EXPECT_EQ(query.code(), absl::StatusCode::kOk);
+}
+
 // Keeps `lane` supplied with tasks of `length`, as a client that sends the next when one is done.
 void Supply(Rig& rig, const Wish& wish, int ahead) {
   const int waiting = static_cast<int>(rig.Snapshot().lanes[static_cast<int>(wish.lane)].tasks);
