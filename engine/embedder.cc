@@ -1,5 +1,6 @@
 #include "engine/embedder.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -90,8 +91,10 @@ absl::StatusOr<int> InputLimit(const Embedder::Options& options, const ModelConf
                      ", the model's positions, or 0 for its default of ", config.default_max_tokens,
                      "; it is ", options.max_input_tokens));
   }
-  const int limit =
-      options.max_input_tokens > 0 ? options.max_input_tokens : config.default_max_tokens;
+  // The default gives way to a backend that has no memory for it.
+  const int limit = options.max_input_tokens > 0
+                        ? options.max_input_tokens
+                        : std::min(config.default_max_tokens, backend.max_sequence_tokens);
   if (options.max_batch_tokens != 0 && options.max_batch_tokens < limit) {
     return FieldError(
         "max_batch_tokens",

@@ -20,6 +20,7 @@
 #include "engine/field_error.h"
 #include "engine/model/model_config.h"
 #include "engine/run/backend.h"
+#include "engine/run/device_options.h"
 #include "engine/schedule/scheduler.h"
 #include "engine/text/input_builder.h"
 #include "engine/text/tokenizer.h"
@@ -93,6 +94,8 @@ class Embedder {
     std::string model_dir;
     // Name to serve under; empty for the directory's base name.
     std::string name;
+    DeviceChoice device;
+    CudaOptions cuda;
     // Threads of the CPU backend; 0 for all cores this process may use.
     int num_threads = 0;
     // Tokens of the longest input; 0 for the model's default limit. May raise it up to the

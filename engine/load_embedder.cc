@@ -4,7 +4,7 @@
 
 #include "engine/embedder.h"
 #include "engine/model_files.h"
-#include "engine/run/cpu_backend.h"
+#include "engine/run/create_backend.h"
 #include "kernels/cpu/thread_pool.h"
 
 namespace quiver {
@@ -17,10 +17,12 @@ absl::StatusOr<std::unique_ptr<Embedder>> Embedder::Create(Options options,
   // The backend first: it refuses what does not fit the configuration before all of the checkpoint
   // is read for its digest.
   absl::StatusOr<std::unique_ptr<Backend>> backend =
-      CreateCpuBackend(files->info.config, files->weights,
-                       {.num_threads = options.num_threads,
-                        .max_batch_tokens = options.max_batch_tokens,
-                        .max_input_tokens = options.max_input_tokens});
+      CreateBackend(files->info.config, files->weights,
+                    {.device = options.device,
+                     .cuda = options.cuda,
+                     .num_threads = options.num_threads,
+                     .max_batch_tokens = options.max_batch_tokens,
+                     .max_input_tokens = options.max_input_tokens});
   if (!backend.ok()) return backend.status();
   const int threads = options.num_threads > 0 ? options.num_threads : cpu::AvailableCores();
   files->info.weights_fingerprint = files->weights->Fingerprint(threads);

@@ -7,53 +7,10 @@
 #include <string>
 #include <utility>
 
+#include "engine/run/encoding.h"
 #include "kernels/cpu/pool_encode.h"
 
 namespace quiver {
-namespace {
-
-cpu::PoolKind CpuPoolKind(Pooling pooling) {
-  switch (pooling) {
-    case Pooling::kLastToken:
-      return cpu::PoolKind::kLastToken;
-    case Pooling::kMean:
-      return cpu::PoolKind::kMean;
-    case Pooling::kCls:
-      return cpu::PoolKind::kCls;
-  }
-  return cpu::PoolKind::kLastToken;
-}
-
-cpu::Encoding CpuEncoding(OutputType type) {
-  switch (type) {
-    case OutputType::kFloat32:
-      return cpu::Encoding::kFloat32;
-    case OutputType::kFloat16:
-      return cpu::Encoding::kFloat16;
-    case OutputType::kBfloat16:
-      return cpu::Encoding::kBfloat16;
-    case OutputType::kInt8:
-      return cpu::Encoding::kInt8;
-    case OutputType::kBinary:
-      return cpu::Encoding::kBinary;
-  }
-  return cpu::Encoding::kFloat32;
-}
-
-absl::Status VectorError(cpu::VectorStatus status) {
-  switch (status) {
-    case cpu::VectorStatus::kOk:
-      return absl::OkStatus();
-    case cpu::VectorStatus::kNotFinite:
-      return absl::InternalError("the vector has a value that is not finite in its output type");
-    case cpu::VectorStatus::kZeroNorm:
-      return absl::InternalError("the vector is zero");
-  }
-  return absl::InternalError("the vector is not usable");
-}
-
-}  // namespace
-
 CpuPassBuffers::CpuPassBuffers(const CpuPassContext& context, int64_t max_tokens)
     : hidden(max_tokens * context.config.hidden_size),
       projected(max_tokens * context.projection_width()),
@@ -243,7 +200,7 @@ absl::StatusOr<EncodedVector> CpuPass::Encode(int sequence, float* vector) {
     cpu::PoolRows(cpu::PoolKind::kCls, buffers_->pooled_hidden.data() + sequence * hidden_size,
                   hidden_size, 1, output.dimensions, vector);
   } else {
-    cpu::PoolRows(CpuPoolKind(context_.config.pooling),
+    cpu::PoolRows(PoolKindOf(context_.config.pooling),
                   buffers_->hidden.data() + first * hidden_size, hidden_size,
                   batch_.cu_seqlens[sequence + 1] - first, output.dimensions, vector);
   }
@@ -251,7 +208,7 @@ absl::StatusOr<EncodedVector> CpuPass::Encode(int sequence, float* vector) {
   if (!status.ok()) return status;
   EncodedVector encoded;
   encoded.data.resize(OutputBytes(output.type, output.dimensions));
-  status = VectorError(cpu::EncodeVector(CpuEncoding(output.type), vector, output.dimensions,
+  status = VectorError(cpu::EncodeVector(EncodingOf(output.type), vector, output.dimensions,
                                          encoded.data.data(), &encoded.scale));
   if (!status.ok()) return status;
   return encoded;

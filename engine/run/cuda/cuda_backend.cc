@@ -1,0 +1,315 @@
+#include "engine/run/cuda/cuda_backend.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/run/cpu_weights.h"
+#include "engine/run/cuda/cuda_device.h"
+#include "engine/run/cuda/cuda_executor.h"
+#include "engine/run/cuda/cuda_graphs.h"
+#include "engine/run/cuda/cuda_memory.h"
+#include "engine/run/cuda/cuda_pass.h"
+#include "engine/run/cuda/cuda_status.h"
+#include "engine/run/cuda/matmul_cache.h"
+#include "engine/run/cuda/matmul_tuner.h"
+#include "engine/run/cuda/weight_loader.h"
+#include "kernels/cuda/random_fill.h"
+
+namespace quiver {
+namespace {
+
+// A launch of attention, and a chunk of everything else, is predicted to be no longer than this.
+constexpr double kMaxOperationUs = 2500;
+
+constexpr const char* ArithmeticName(ComputeType type) {
+  return type == ComputeType::kBfloat16 ? "bf16" : "f16";
+}
+
+class CudaBackend : public Backend {
+ public:
+  absl::Status Load(const ModelConfig& config, const Weights* weights,
+                    const CudaBackendOptions& options);
+
+  const BackendInfo& info() const override { return info_; }
+  absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override;
+
+ private:
+  absl::Status PlanMemory(const ModelConfig& config, const WeightLayout& layout,
+                          const CudaBackendOptions& options);
+  absl::Status TakeMemory(const WeightLayout& layout, const Weights* weights);
+  void MakeExecutor(const ModelConfig& config, const CudaBackendOptions& options);
+  absl::Status Tune(const CudaOptions& options);
+  absl::Status WarmUp();
+  absl::Status Account(const CudaOptions& options);
+
+  CudaDevice device_;
+  ForwardShape shape_;
+  MemoryGrant grant_;
+  BackendInfo info_;
+  // In order of construction: what stands below uses what stands above.
+  std::unique_ptr<Matmul> matmul_;
+  std::unique_ptr<CudaModel> model_;
+  int64_t weight_bytes_ = 0;
+  DeviceMemory weights_;
+  DeviceMemory activations_;
+  std::unique_ptr<PassRegion> first_;
+  std::unique_ptr<PassRegion> second_;
+  std::unique_ptr<CudaExecutor> executor_;
+  std::unique_ptr<CudaGraphs> graphs_;
+  int64_t graph_bytes_ = 0;
+  // Whether algorithms were measured in this start.
+  bool measured_ = false;
+};
+
+absl::Status CheckTokens(const char* name, int64_t value, int64_t min, int64_t max) {
+  if (value == 0 || (value >= min && value <= max)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " must be 0, or from ", min, " to ", max, ", is ", value));
+}
+
+absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights,
+                               const CudaBackendOptions& options) {
+  absl::StatusOr<ForwardShape> shape = ForwardShapeOf(config);
+  if (!shape.ok()) return shape.status();
+  shape_ = *shape;
+  absl::Status status =
+      CheckTokens("max_input_tokens", options.max_input_tokens, 1, config.max_positions);
+  if (status.ok()) {
+    status = CheckTokens("max_batch_tokens", options.max_batch_tokens,
+                         std::max(options.max_input_tokens, 1), 1 << 24);
+  }
+  if (!status.ok()) return status;
+
+  absl::StatusOr<CudaDevice> device = OpenCudaDevice(options.ordinal, options.cuda.force_portable);
+  if (!device.ok()) return device.status();
+  device_ = *std::move(device);
+  const HalfType type =
+      options.cuda.dtype == ComputeType::kBfloat16 ? HalfType::kBf16 : HalfType::kF16;
+  absl::StatusOr<std::unique_ptr<Matmul>> matmul = Matmul::Create(type);
+  if (!matmul.ok()) return matmul.status();
+  matmul_ = *std::move(matmul);
+
+  const bool qwen3 = config.family == Family::kQwen3;
+  std::string prefix;
+  if (weights != nullptr) {
+    absl::StatusOr<std::string> found =
+        FindPrefix(*weights, qwen3 ? "model." : "bert.",
+                   qwen3 ? "embed_tokens.weight" : "embeddings.word_embeddings.weight");
+    if (!found.ok()) return found.status();
+    prefix = *std::move(found);
+  }
+  WeightLayout layout(weights, prefix, options.cuda.dtype);
+  const CudaModelOptions model_options = {.shape = shape_,
+                                          .type = options.cuda.dtype,
+                                          .max_positions = options.max_input_tokens > 0
+                                                               ? options.max_input_tokens
+                                                               : config.default_max_tokens};
+  model_ =
+      (qwen3 ? CreateQwen3Cuda : CreateBertCuda)(config, model_options, &layout, matmul_.get());
+  if (!layout.status().ok()) return layout.status();
+
+  status = PlanMemory(config, layout, options);
+  if (status.ok()) status = TakeMemory(layout, weights);
+  if (!status.ok()) return status;
+  MakeExecutor(config, options);
+  status = Tune(options.cuda);
+  if (status.ok()) status = WarmUp();
+  if (status.ok()) status = Account(options.cuda);
+  return status;
+}
+
+absl::Status CudaBackend::PlanMemory(const ModelConfig& config, const WeightLayout& layout,
+                                     const CudaBackendOptions& options) {
+  MemoryRequest request;
+  request.budget = options.cuda.memory_budget;
+  request.total_bytes = device_.total_bytes;
+  request.foreign_bytes = device_.foreign_bytes;
+  request.context_bytes = device_.context_bytes;
+  request.weight_bytes = layout.bytes();
+  request.max_batch_tokens = options.max_batch_tokens;
+  request.max_input_tokens = options.max_input_tokens;
+  request.few_rows_bytes = device_.few_rows_bytes;
+  request.default_input_tokens = config.default_max_tokens;
+  const double flop_per_token =
+      2.0 * static_cast<double>(shape_.finish_weights() + shape_.projection_weights());
+  request.max_chunk_tokens =
+      static_cast<int64_t>(kMaxOperationUs * device_.rates.linear_flop_per_us / flop_per_token);
+  absl::StatusOr<MemoryGrant> grant = GrantMemory(shape_, request);
+  if (!grant.ok()) return grant.status();
+  grant_ = *std::move(grant);
+  weight_bytes_ = layout.bytes();
+  return absl::OkStatus();
+}
+
+absl::Status CudaBackend::TakeMemory(const WeightLayout& layout, const Weights* weights) {
+  absl::StatusOr<DeviceMemory> block = AllocateDevice(weight_bytes_, "weights");
+  if (!block.ok()) return block.status();
+  weights_ = *std::move(block);
+  const absl::Status filled = weights != nullptr ? LoadWeights(layout, *weights, weights_.get())
+                                                 : MakeRandomWeights(layout, weights_.get());
+  if (!filled.ok()) return filled;
+
+  const ActivationPlan& plan = grant_.activations;
+  block = AllocateDevice(plan.bytes, "activations");
+  if (!block.ok()) return block.status();
+  activations_ = *std::move(block);
+  absl::StatusOr<std::unique_ptr<PassRegion>> region =
+      PassRegion::Create(PassRegion::Kind::kBulk, shape_, plan.first, activations_.get());
+  if (!region.ok()) return region.status();
+  first_ = *std::move(region);
+  region = PassRegion::Create(PassRegion::Kind::kQuick, shape_, plan.second,
+                              activations_.get() + first_->layout().bytes);
+  if (!region.ok()) return region.status();
+  second_ = *std::move(region);
+  return model_->Bind(weights_.get(), first_->stream());
+}
+
+void CudaBackend::MakeExecutor(const ModelConfig& config, const CudaBackendOptions& options) {
+  CudaExecutor::Options executor;
+  executor.shape = shape_;
+  executor.pooling = config.pooling;
+  executor.norm_eps = config.norm_eps;
+  executor.rates = device_.rates;
+  executor.attention.shape = {.num_heads = shape_.num_heads,
+                              .num_kv_heads = shape_.num_kv_heads,
+                              .head_dim = shape_.head_dim,
+                              .causal = shape_.causal,
+                              .type = options.cuda.dtype == ComputeType::kBfloat16
+                                          ? AttentionType::kBf16
+                                          : AttentionType::kF16};
+  executor.attention.path = device_.path;
+  executor.attention.max_launch_flop = kMaxOperationUs * device_.rates.attention_flop_per_us;
+  executor_ = std::make_unique<CudaExecutor>(executor, model_.get());
+}
+
+absl::Status CudaBackend::Tune(const CudaOptions& options) {
+  const ActivationLayout& layout = first_->layout();
+  const cpu::StoredType type =
+      options.dtype == ComputeType::kBfloat16 ? cpu::StoredType::kBF16 : cpu::StoredType::kF16;
+  // What products read: as many values as the activations they stand for, near 1 in size.
+  CudaCalls calls;
+  const auto fill = [&](int64_t begin, int64_t end, uint64_t seed) {
+    calls(RandomFill({.mean = 0, .range = 1.7f, .seed = seed}, type, (end - begin) / 2,
+                     first_->device(begin), first_->stream()),
+          "making random activations");
+  };
+  fill(layout.projected, shape_.prune_last ? layout.pooled_residual : layout.input, 1);
+  if (shape_.prune_last) fill(layout.pooled_query, layout.input, 2);
+  if (!calls.ok()) return calls.status();
+
+  const std::string identity = absl::StrCat(device_.Identity(), " ", ArithmeticName(options.dtype));
+  const std::string path = MatmulCachePath(options.cache_dir, identity);
+  MatmulCache cache = MatmulCache::Load(path, identity);
+  const RowBlock block = executor_->WholeChunk(*first_);
+  const absl::Status status = TuneMatmuls(model_->Matmuls(block, executor_->WholePooled(*first_)),
+                                          block.scratch, matmul_.get(), &cache);
+  measured_ = cache.changed();
+  // Where it cannot be kept, the next start takes as long as this one.
+  if (status.ok() && measured_ && !path.empty()) (void)cache.Save(path);
+  return status;
+}
+
+absl::Status CudaBackend::WarmUp() {
+  const absl::StatusOr<DeviceUse> before = CurrentDeviceUse();
+  if (!before.ok()) return before.status();
+  absl::StatusOr<std::unique_ptr<CudaGraphs>> graphs =
+      CudaGraphs::Capture(*executor_, second_.get());
+  if (!graphs.ok()) return graphs.status();
+  graphs_ = *std::move(graphs);
+  const absl::StatusOr<DeviceUse> after = CurrentDeviceUse();
+  if (!after.ok()) return after.status();
+  graph_bytes_ = std::max<int64_t>(0, after->used_bytes - before->used_bytes);
+
+  // Both kernels of attention, and every pass's region, by steps.
+  for (PassRegion* region : {first_.get(), second_.get()}) {
+    PackedBatch batch;
+    int64_t left = region->limits().tokens;
+    for (const int64_t length : {int64_t{1}, int64_t{64}, grant_.max_sequence_tokens}) {
+      const int64_t tokens = std::min(length, left);
+      left -= tokens;
+      if (tokens == 0) break;
+      batch.Append(std::vector<TokenId>(static_cast<size_t>(tokens), 0), {.dimensions = 1});
+    }
+    CudaPass pass(*executor_, nullptr, region, batch);
+    for (;;) {
+      const absl::StatusOr<bool> done = pass.Run(0);
+      if (!done.ok()) return done.status();
+      if (*done) break;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaBackend::Account(const CudaOptions& options) {
+  const absl::StatusOr<DeviceUse> use = CurrentDeviceUse();
+  if (!use.ok()) return use.status();
+  const int64_t ours = use->used_bytes - device_.foreign_bytes;
+  if (ours > grant_.budget_bytes) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--memory-budget allows ", grant_.budget_bytes, " bytes, but after the warm-up ", ours,
+        " are in use: give more, or a smaller --max-batch-tokens",
+        measured_ ? ", or start again: the code of algorithms that were only measured stays loaded "
+                    "in this start"
+                  : ""));
+  }
+  const int64_t workspaces = 2 * kWorkspaceBytes;
+  info_.memory = {
+      {"weights", weight_bytes_},
+      {"activations", grant_.activations.bytes - workspaces},
+      {"context and code", ours - weight_bytes_ - grant_.activations.bytes - graph_bytes_},
+      {"workspaces", workspaces},
+      {"graphs", graph_bytes_}};
+  std::stable_sort(info_.memory.begin(), info_.memory.end(),
+                   [](const MemoryUse& a, const MemoryUse& b) { return a.bytes > b.bytes; });
+  info_.device = device_.Description();
+  info_.arithmetic = ArithmeticName(options.dtype);
+  info_.max_batch_tokens = static_cast<int>(grant_.activations.first.tokens);
+  info_.max_sequence_tokens = static_cast<int>(grant_.max_sequence_tokens);
+  info_.max_batch_sequences = static_cast<int>(
+      std::min(grant_.activations.first.sequences, grant_.activations.second.sequences));
+  info_.max_second_batch_tokens = static_cast<int>(grant_.activations.second.tokens);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Pass>> CudaBackend::Begin(PackedBatch batch) {
+  // The scheduler's thread need not be the one that loaded.
+  const absl::Status chosen = CudaStatus(cudaSetDevice(device_.ordinal), "choosing the device");
+  if (!chosen.ok()) return chosen;
+  // What a graph may run goes where graphs are; what does not fit there has the first region, which
+  // is free as nothing else is alive.
+  const bool graph = FindBucket(graphs_->buckets(), batch.num_tokens(), batch.num_sequences()) >= 0;
+  PassRegion* const regions[] = {graph ? second_.get() : first_.get(),
+                                 graph ? first_.get() : second_.get()};
+  for (PassRegion* region : regions) {
+    if (region->in_use || batch.num_tokens() > region->limits().tokens ||
+        batch.num_sequences() > region->limits().sequences) {
+      continue;
+    }
+    return std::make_unique<CudaPass>(*executor_, region == second_.get() ? graphs_.get() : nullptr,
+                                      region, batch);
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("a pass of ", batch.num_tokens(), " tokens in ", batch.num_sequences(),
+                   " sequences has no room beside those that are alive"));
+}
+
+}  // namespace
+
+absl::Status CheckCudaModel(const ModelConfig& config) { return ForwardShapeOf(config).status(); }
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(const ModelConfig& config,
+                                                           const Weights* weights,
+                                                           const CudaBackendOptions& options) {
+  if ((weights == nullptr) != options.cuda.dummy_weights) {
+    return absl::InvalidArgumentError("weights are either a checkpoint's or random");
+  }
+  auto backend = std::make_unique<CudaBackend>();
+  const absl::Status status = backend->Load(config, weights, options);
+  if (!status.ok()) return status;
+  return backend;
+}
+
+}  // namespace quiver

@@ -1,0 +1,44 @@
+// Passes of few tokens, captured once as graphs: launched as a whole, they do not wait for the host
+// between their kernels.
+#ifndef QUIVER_ENGINE_RUN_CUDA_CUDA_GRAPHS_H_
+#define QUIVER_ENGINE_RUN_CUDA_CUDA_GRAPHS_H_
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/run/cuda/cuda_executor.h"
+#include "engine/run/cuda/graph_bucket.h"
+#include "engine/run/cuda/pass_region.h"
+
+namespace quiver {
+
+class CudaGraphs {
+ public:
+  // Captures a graph for each bucket of the region, after running each once, so that all code is
+  // loaded. `region` must outlive this and stand still meanwhile.
+  static absl::StatusOr<std::unique_ptr<CudaGraphs>> Capture(const CudaExecutor& executor,
+                                                             PassRegion* region);
+  ~CudaGraphs();
+
+  const std::vector<GraphBucket>& buckets() const { return buckets_; }
+  // Copies the region's input in, runs the bucket's pass and copies all of its output out.
+  absl::Status Launch(int bucket) const;
+
+ private:
+  explicit CudaGraphs(PassRegion* region)
+      : region_(region), buckets_(GraphBuckets(region->limits())) {}
+  absl::Status CaptureOne(const CudaExecutor& executor, const GraphBucket& bucket);
+
+  PassRegion* const region_;
+  std::vector<GraphBucket> buckets_;
+  std::vector<cudaGraphExec_t> graphs_;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_RUN_CUDA_CUDA_GRAPHS_H_

@@ -1,0 +1,109 @@
+#include "engine/run/cuda/cuda_pass.h"
+
+#include <chrono>
+
+#include "engine/run/cuda/cuda_status.h"
+#include "engine/run/encoding.h"
+#include "kernels/cuda/pool_encode.h"
+
+namespace quiver {
+namespace {
+
+// Steps are predicted to be no longer than this; they must end within 4 ms.
+constexpr double kMaxStepUs = 3000;
+
+}  // namespace
+
+CudaPass::CudaPass(const CudaExecutor& executor, const CudaGraphs* graphs, PassRegion* region,
+                   const PackedBatch& batch)
+    : executor_(executor), graphs_(graphs), region_(region), outputs_(batch.outputs) {
+  region->in_use = true;
+  const CudaExecutor::Options& options = executor.options();
+  if (graphs != nullptr) {
+    bucket_ = FindBucket(graphs->buckets(), batch.num_tokens(), batch.num_sequences());
+  }
+  if (bucket_ >= 0) {
+    batch_ = MakePaddedBatch(batch, options.shape, options.pooling, options.attention,
+                             graphs->buckets()[bucket_]);
+    step_ends_ = {0};
+  } else {
+    batch_ = MakeDeviceBatch(batch, options.shape, options.pooling, options.attention);
+    ops_ = executor.Ops(batch_, *region);
+    step_ends_ = CutSteps(ops_, kMaxStepUs);
+  }
+  FillInput(batch, batch_, options.shape, options.pooling, region->host_input(), &offsets_);
+}
+
+CudaPass::~CudaPass() {
+  // What is under way still reads and writes the region.
+  if (launched_ > ended_) cudaStreamSynchronize(region_->stream());
+  region_->in_use = false;
+}
+
+absl::Status CudaPass::LaunchNext() {
+  const auto step = static_cast<size_t>(launched_);
+  CudaCalls calls;
+  // Counted first: after an error something may be under way.
+  ++launched_;
+  if (bucket_ >= 0) {
+    calls(graphs_->Launch(bucket_));
+  } else {
+    if (step == 0) calls(region_->CopyInput(batch_.input.bytes), "copying a pass's input");
+    for (size_t i = step == 0 ? 0 : step_ends_[step - 1]; i < step_ends_[step]; ++i) {
+      calls(executor_.Enqueue(ops_[i], batch_, *region_));
+    }
+    if (step + 1 == step_ends_.size()) {
+      calls(region_->CopyOutput(CudaExecutor::OutputBytes(*region_, offsets_.back())),
+            "copying a pass's output");
+    }
+  }
+  calls(cudaEventRecord(region_->event(launched_ - 1), region_->stream()), "recording a step");
+  return calls.status();
+}
+
+absl::Status CudaPass::WaitForOldest() {
+  const absl::Status status =
+      CudaStatus(cudaEventSynchronize(region_->event(ended_)), "running a step");
+  if (status.ok()) ++ended_;
+  return status;
+}
+
+absl::StatusOr<bool> CudaPass::Run(int64_t max_us) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto num_steps = static_cast<int64_t>(step_ends_.size());
+  while (status_.ok() && ended_ < num_steps) {
+    while (status_.ok() && launched_ < num_steps &&
+           launched_ - ended_ < PassRegion::kStepsInFlight) {
+      status_ = LaunchNext();
+    }
+    if (status_.ok()) status_ = WaitForOldest();
+    // Not the other way round: a large max_us in nanoseconds would overflow.
+    const auto elapsed = std::chrono::steady_clock::now() - start;
+    if (std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count() >= max_us) break;
+  }
+  if (!status_.ok()) return status_;
+  return ended_ == num_steps;
+}
+
+std::vector<absl::StatusOr<EncodedVector>> CudaPass::Finish() {
+  const std::byte* output = region_->host_output();
+  const auto* results = reinterpret_cast<const PoolResult*>(output);
+  const std::byte* vectors = output + CudaExecutor::OutputBytes(*region_, 0);
+  std::vector<absl::StatusOr<EncodedVector>> encoded;
+  encoded.reserve(outputs_.size());
+  for (size_t s = 0; s < outputs_.size(); ++s) {
+    const absl::Status status = VectorError(results[s].status);
+    if (!status.ok()) {
+      encoded.emplace_back(status);
+      continue;
+    }
+    EncodedVector vector;
+    vector.data.assign(reinterpret_cast<const char*>(vectors + offsets_[s]),
+                       OutputBytes(outputs_[s].type, outputs_[s].dimensions));
+    vector.scale = results[s].scale;
+    encoded.emplace_back(std::move(vector));
+  }
+  return encoded;
+}
+
+}  // namespace quiver

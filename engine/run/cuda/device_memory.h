@@ -1,0 +1,42 @@
+// Memory of the device, and of the host where the device copies from and to it by itself.
+#ifndef QUIVER_ENGINE_RUN_CUDA_DEVICE_MEMORY_H_
+#define QUIVER_ENGINE_RUN_CUDA_DEVICE_MEMORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace quiver {
+
+struct FreeDeviceMemory {
+  void operator()(std::byte* data) const;
+};
+using DeviceMemory = std::unique_ptr<std::byte, FreeDeviceMemory>;
+// Aligned to at least 256 bytes; RESOURCE_EXHAUSTED says what for.
+absl::StatusOr<DeviceMemory> AllocateDevice(int64_t bytes, const std::string& purpose);
+
+struct FreePinnedMemory {
+  void operator()(std::byte* data) const;
+};
+using PinnedMemory = std::unique_ptr<std::byte, FreePinnedMemory>;
+absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& purpose);
+
+// What all processes use of device `ordinal`, by the driver's management library: unlike
+// cudaMemGetInfo it can be asked before this process has a context. Nothing where that library is
+// not found or does not answer.
+std::optional<int64_t> UsedBytesWithoutContext(int ordinal);
+
+// The same through the current device's context, and what the device has in all.
+struct DeviceUse {
+  int64_t used_bytes = 0;
+  int64_t total_bytes = 0;
+};
+absl::StatusOr<DeviceUse> CurrentDeviceUse();
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_RUN_CUDA_DEVICE_MEMORY_H_

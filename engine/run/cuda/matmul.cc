@@ -1,0 +1,149 @@
+#include "engine/run/cuda/matmul.h"
+
+#include <array>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "engine/run/cuda/cuda_status.h"
+#include "kernels/cuda/few_rows_matmul.h"
+
+namespace quiver {
+namespace {
+
+// cuBLASLt is column-major: the row-major product is computed as out^T = weight * x^T, where the
+// transposes are the same memory.
+constexpr cublasOperation_t kWeightOperation = CUBLAS_OP_T;
+constexpr uint32_t kOperandAlignment = 16;
+
+absl::Status CublasError(cublasStatus_t status, const char* what) {
+  return absl::InternalError(
+      absl::StrCat("cuBLASLt: ", what, ": ", cublasLtGetStatusString(status)));
+}
+
+static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(MatmulAlgorithm));
+
+cublasLtMatmulAlgo_t ToCublas(const MatmulAlgorithm& algorithm) {
+  cublasLtMatmulAlgo_t out;
+  std::memcpy(&out, algorithm.data(), sizeof(out));
+  return out;
+}
+
+}  // namespace
+
+struct Matmul::Layouts {
+  Layouts(const MatmulOperands& operands, cudaDataType_t type) {
+    const auto init = [&](cublasLtMatrixLayoutOpaque_t* layout, int64_t rows, int64_t cols,
+                          int64_t stride) {
+      return cublasLtMatrixLayoutInit(layout, type, static_cast<uint64_t>(rows),
+                                      static_cast<uint64_t>(cols), stride) == CUBLAS_STATUS_SUCCESS;
+    };
+    ok = init(&weight, operands.k, operands.n, operands.k) &&
+         init(&x, operands.k, operands.rows, operands.x_stride) &&
+         init(&out, operands.n, operands.rows, operands.out_stride);
+  }
+
+  cublasLtMatrixLayoutOpaque_t weight;
+  cublasLtMatrixLayoutOpaque_t x;
+  cublasLtMatrixLayoutOpaque_t out;
+  bool ok = false;
+};
+
+absl::StatusOr<std::unique_ptr<Matmul>> Matmul::Create(HalfType type) {
+  std::unique_ptr<Matmul> matmul(new Matmul);
+  matmul->half_type_ = type;
+  matmul->type_ = type == HalfType::kBf16 ? CUDA_R_16BF : CUDA_R_16F;
+  cublasStatus_t status = cublasLtCreate(&matmul->handle_);
+  if (status != CUBLAS_STATUS_SUCCESS) return CublasError(status, "creating a handle");
+  status = cublasLtMatmulDescCreate(&matmul->description_, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+  if (status == CUBLAS_STATUS_SUCCESS) {
+    status = cublasLtMatmulDescSetAttribute(matmul->description_, CUBLASLT_MATMUL_DESC_TRANSA,
+                                            &kWeightOperation, sizeof(kWeightOperation));
+  }
+  if (status != CUBLAS_STATUS_SUCCESS) return CublasError(status, "describing a product");
+  return matmul;
+}
+
+Matmul::~Matmul() {
+  if (description_ != nullptr) cublasLtMatmulDescDestroy(description_);
+  if (handle_ != nullptr) cublasLtDestroy(handle_);
+}
+
+absl::Status Matmul::Run(const MatmulOperands& operands, const MatmulScratch& scratch) {
+  const HashableKey key = Hashable(operands.key());
+  const auto found = chosen_.find(key);
+  if (found != chosen_.end() && RunWith(found->second, operands, scratch).ok()) {
+    return absl::OkStatus();
+  }
+  // None yet, or one that was chosen for the most rows of its key and does not take these.
+  const std::vector<MatmulAlgorithm> guesses =
+      Candidates(operands, scratch.workspace_bytes, /*most=*/1);
+  if (guesses.empty()) {
+    return absl::InternalError(absl::StrCat("cuBLASLt has no algorithm for ", operands.rows, " x ",
+                                            operands.n, " x ", operands.k));
+  }
+  const absl::Status status = RunWith(guesses[0], operands, scratch);
+  if (status.ok()) chosen_[key] = guesses[0];
+  return status;
+}
+
+std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
+                                                int64_t workspace_bytes, int most) {
+  Layouts layouts(operands, type_);
+  cublasLtMatmulPreferenceOpaque_t preference;
+  if (!layouts.ok || cublasLtMatmulPreferenceInit(&preference) != CUBLAS_STATUS_SUCCESS) return {};
+  const auto bytes = static_cast<uint64_t>(workspace_bytes);
+  cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                       &bytes, sizeof(bytes));
+  for (const auto attribute :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &kOperandAlignment,
+                                         sizeof(kOperandAlignment));
+  }
+  std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<size_t>(most));
+  int found = 0;
+  if (cublasLtMatmulAlgoGetHeuristic(handle_, description_, &layouts.weight, &layouts.x,
+                                     &layouts.out, &layouts.out, &preference, most, results.data(),
+                                     &found) != CUBLAS_STATUS_SUCCESS) {
+    return {};
+  }
+  std::vector<MatmulAlgorithm> algorithms;
+  if (operands.rows <= kMaxFewRows && most > 1) algorithms.push_back(kFewRowsAlgorithm);
+  for (int i = 0; i < found; ++i) {
+    if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
+    MatmulAlgorithm algorithm;
+    std::memcpy(algorithm.data(), &results[i].algo, sizeof(algorithm));
+    algorithms.push_back(algorithm);
+  }
+  return algorithms;
+}
+
+absl::Status Matmul::RunWith(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
+                             const MatmulScratch& scratch) {
+  if (algorithm == kFewRowsAlgorithm) {
+    const FewRowsTensors tensors = {.x = operands.x,
+                                    .x_stride = operands.x_stride,
+                                    .weight = operands.weight,
+                                    .y = operands.out,
+                                    .y_stride = operands.out_stride,
+                                    .rows = operands.rows,
+                                    .out_features = operands.n,
+                                    .in_features = operands.k,
+                                    .type = half_type_,
+                                    .workspace = scratch.few_rows_workspace};
+    return CudaStatus(FewRowsMatmul(tensors, scratch.stream), "multiplying few rows");
+  }
+  Layouts layouts(operands, type_);
+  if (!layouts.ok) return absl::InternalError("cuBLASLt: describing a matrix");
+  constexpr float kOne = 1;
+  constexpr float kZero = 0;
+  const cublasLtMatmulAlgo_t algo = ToCublas(algorithm);
+  const cublasStatus_t status = cublasLtMatmul(
+      handle_, description_, &kOne, operands.weight, &layouts.weight, operands.x, &layouts.x,
+      &kZero, operands.out, &layouts.out, operands.out, &layouts.out, &algo, scratch.workspace,
+      static_cast<size_t>(scratch.workspace_bytes), scratch.stream);
+  if (status != CUBLAS_STATUS_SUCCESS) return CublasError(status, "multiplying");
+  return absl::OkStatus();
+}
+
+}  // namespace quiver

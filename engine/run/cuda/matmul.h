@@ -1,0 +1,86 @@
+// Matrix products on the device: 16-bit operands, F32 sums. cuBLASLt's, or for few rows our own,
+// whichever was measured to be faster.
+#ifndef QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
+#define QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/run/cuda/matmul_cache.h"
+#include "kernels/cuda/half_type.h"
+
+namespace quiver {
+
+// out[rows, n] = x[rows, k] * weight[n, k]^T. Device pointers aligned to 16 bytes; x and out have
+// strides in elements, weight is dense.
+struct MatmulOperands {
+  const void* x = nullptr;
+  int64_t x_stride = 0;
+  const void* weight = nullptr;
+  void* out = nullptr;
+  int64_t out_stride = 0;
+  int64_t rows = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+
+  MatmulKey key() const { return {n, k, x_stride, out_stride, MatmulRowBucket(rows)}; }
+};
+
+// What a product may use beside its operands: not shared with work on another stream.
+struct MatmulScratch {
+  void* workspace = nullptr;
+  int64_t workspace_bytes = 0;
+  void* few_rows_workspace = nullptr;  // FewRowsMatmul()'s
+  cudaStream_t stream = nullptr;
+};
+
+// In place of one of cuBLASLt's: FewRowsMatmul().
+inline constexpr MatmulAlgorithm kFewRowsAlgorithm = {~uint64_t{0}};
+
+// To be used by one thread at a time.
+class Matmul {
+ public:
+  static absl::StatusOr<std::unique_ptr<Matmul>> Create(HalfType type);
+  ~Matmul();
+
+  // The algorithm chosen for the key, else the library's first guess, which is then kept.
+  absl::Status Run(const MatmulOperands& operands, const MatmulScratch& scratch);
+
+  // Used from now on for products of this key.
+  void Choose(const MatmulKey& key, const MatmulAlgorithm& algorithm) {
+    chosen_[Hashable(key)] = algorithm;
+  }
+
+  // Ours if it takes these operands, and the library's guesses for exactly these, the likeliest
+  // first.
+  std::vector<MatmulAlgorithm> Candidates(const MatmulOperands& operands, int64_t workspace_bytes,
+                                          int most);
+  absl::Status RunWith(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
+                       const MatmulScratch& scratch);
+
+ private:
+  using HashableKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>;
+  static HashableKey Hashable(const MatmulKey& key) {
+    return {key.n, key.k, key.x_stride, key.out_stride, key.rows};
+  }
+  struct Layouts;
+
+  Matmul() = default;
+
+  HalfType half_type_ = HalfType::kBf16;
+  cudaDataType_t type_ = CUDA_R_16BF;
+  cublasLtHandle_t handle_ = nullptr;
+  cublasLtMatmulDesc_t description_ = nullptr;
+  absl::flat_hash_map<HashableKey, MatmulAlgorithm> chosen_;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_RUN_CUDA_MATMUL_H_

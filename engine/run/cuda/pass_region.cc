@@ -1,0 +1,62 @@
+#include "engine/run/cuda/pass_region.h"
+
+#include <utility>
+
+#include "engine/run/cuda/cuda_status.h"
+
+namespace quiver {
+
+absl::StatusOr<std::unique_ptr<PassRegion>> PassRegion::Create(Kind kind, const ForwardShape& shape,
+                                                               const PassLimits& limits,
+                                                               std::byte* device) {
+  std::unique_ptr<PassRegion> region(new PassRegion);
+  region->limits_ = limits;
+  region->layout_ = ActivationLayout(shape, limits);
+  region->device_ = device;
+  const ActivationLayout& layout = region->layout_;
+  absl::StatusOr<PinnedMemory> input = AllocatePinned(layout.input_bytes, "a pass's input");
+  if (!input.ok()) return input.status();
+  absl::StatusOr<PinnedMemory> output = AllocatePinned(layout.output_bytes, "a pass's output");
+  if (!output.ok()) return output.status();
+  region->host_input_ = *std::move(input);
+  region->host_output_ = *std::move(output);
+
+  CudaCalls calls;
+  int least = 0;
+  int greatest = 0;
+  calls(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities");
+  calls(cudaStreamCreateWithPriority(&region->stream_, cudaStreamNonBlocking,
+                                     kind == Kind::kQuick ? greatest : least),
+        "creating a stream");
+  const unsigned wait = kind == Kind::kQuick ? 0 : cudaEventBlockingSync;
+  for (cudaEvent_t& event : region->events_) {
+    calls(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | wait), "creating an event");
+  }
+  // Zero at first; launches leave both as the next one needs them.
+  calls(cudaMemsetAsync(region->device(layout.counters), 0, 2 * sizeof(int32_t), region->stream_),
+        "clearing counters");
+  calls(cudaMemsetAsync(region->device(layout.few_rows), 0,
+                        static_cast<size_t>(limits.few_rows_bytes), region->stream_),
+        "clearing a workspace");
+  if (!calls.ok()) return calls.status();
+  return region;
+}
+
+PassRegion::~PassRegion() {
+  for (const cudaEvent_t event : events_) {
+    if (event != nullptr) cudaEventDestroy(event);
+  }
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+cudaError_t PassRegion::CopyInput(int64_t bytes) const {
+  return cudaMemcpyAsync(device(layout_.input), host_input_.get(), static_cast<size_t>(bytes),
+                         cudaMemcpyHostToDevice, stream_);
+}
+
+cudaError_t PassRegion::CopyOutput(int64_t bytes) const {
+  return cudaMemcpyAsync(host_output_.get(), device(layout_.results), static_cast<size_t>(bytes),
+                         cudaMemcpyDeviceToHost, stream_);
+}
+
+}  // namespace quiver

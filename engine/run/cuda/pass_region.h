@@ -1,0 +1,71 @@
+// What one pass at a time runs in: its part of the arena, pinned memory and a stream.
+#ifndef QUIVER_ENGINE_RUN_CUDA_PASS_REGION_H_
+#define QUIVER_ENGINE_RUN_CUDA_PASS_REGION_H_
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/run/cuda/activation_layout.h"
+#include "engine/run/cuda/device_memory.h"
+#include "engine/run/cuda/forward_shape.h"
+
+namespace quiver {
+
+class PassRegion {
+ public:
+  // Steps that may be on their way to the device at once: one runs, one waits behind it.
+  static constexpr int kStepsInFlight = 2;
+
+  enum class Kind : uint8_t {
+    // Waits for the device without taking a core.
+    kBulk,
+    // Its kernels go before those of a bulk region wherever a multiprocessor falls free, and
+    // waiting for them takes a core.
+    kQuick,
+  };
+
+  // `device` must have ActivationLayout(shape, limits).bytes, and outlive this.
+  static absl::StatusOr<std::unique_ptr<PassRegion>> Create(Kind kind, const ForwardShape& shape,
+                                                            const PassLimits& limits,
+                                                            std::byte* device);
+  ~PassRegion();
+
+  const PassLimits& limits() const { return limits_; }
+  const ActivationLayout& layout() const { return layout_; }
+  cudaStream_t stream() const { return stream_; }
+  // Of the step that is the `number`th of its pass.
+  cudaEvent_t event(int64_t number) const { return events_[number % kStepsInFlight]; }
+  // layout().input_bytes and layout().output_bytes, pinned.
+  std::byte* host_input() const { return host_input_.get(); }
+  const std::byte* host_output() const { return host_output_.get(); }
+  template <typename T = std::byte>
+  T* device(int64_t offset) const {
+    return reinterpret_cast<T*>(device_ + offset);
+  }
+
+  // Put on the stream: `bytes` of the input, and of the output.
+  cudaError_t CopyInput(int64_t bytes) const;
+  cudaError_t CopyOutput(int64_t bytes) const;
+
+  bool in_use = false;
+
+ private:
+  PassRegion() = default;
+
+  PassLimits limits_;
+  ActivationLayout layout_;
+  std::byte* device_ = nullptr;
+  PinnedMemory host_input_;
+  PinnedMemory host_output_;
+  cudaStream_t stream_ = nullptr;
+  std::array<cudaEvent_t, kStepsInFlight> events_ = {};
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_RUN_CUDA_PASS_REGION_H_

@@ -1,0 +1,290 @@
+// Qwen3 on CUDA. A layer is x += o(attention(rope(norm(q)), rope(norm(k)), v)), then
+// x += down(silu(gate) * up), each on an RMSNorm of x. The residual takes a product's output in the
+// kernel that makes the next product's input.
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/run/cuda/cuda_model.h"
+#include "engine/run/cuda/cuda_status.h"
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/rope.h"
+
+namespace quiver {
+namespace {
+
+// Offsets until Bind, addresses after.
+struct Qwen3Weights {
+  int64_t input_norm = 0;
+  int64_t qkv = 0;
+  int64_t query_norm = 0;
+  int64_t key_norm = 0;
+  int64_t output = 0;
+  int64_t mlp_norm = 0;
+  int64_t gate_up = 0;
+  int64_t down = 0;
+};
+
+class Qwen3Cuda : public CudaModel {
+ public:
+  Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options, WeightLayout* layout,
+            Matmul* matmul);
+
+  absl::Status Bind(std::byte* weights, cudaStream_t stream) override;
+  absl::Status Embed(const RowBlock& block) override;
+  absl::Status Project(int layer, const RowBlock& block) override;
+  absl::Status ProjectPooled(const RowBlock& block) override;
+  absl::Status Finish(int layer, const RowBlock& block) override;
+  const float* final_norm() const override { return Floats(final_norm_); }
+  std::vector<MatmulCase> Matmuls(const RowBlock& block, const RowBlock& pooled) const override;
+
+ private:
+  bool IsPruned(int layer) const { return shape_.prune_last && layer == shape_.num_layers - 1; }
+  const float* Floats(int64_t offset) const {
+    return reinterpret_cast<const float*>(weights_ + offset);
+  }
+  // Row `row` of a matrix of `k` columns.
+  const void* Matrix(int64_t offset, int64_t row = 0, int64_t k = 0) const {
+    return weights_ + offset + 2 * row * k;
+  }
+  MatmulOperands QueryKeyValue(const Qwen3Weights& weights, const RowBlock& block) const;
+  MatmulOperands KeyValue(const Qwen3Weights& weights, const RowBlock& block) const;
+  MatmulOperands PooledQuery(const Qwen3Weights& weights, const RowBlock& block) const;
+  MatmulOperands Output(const Qwen3Weights& weights, const RowBlock& block) const;
+  MatmulOperands GateUp(const Qwen3Weights& weights, const RowBlock& block) const;
+  MatmulOperands Down(const Qwen3Weights& weights, const RowBlock& block) const;
+  NormTensors NormOf(const RowBlock& block) const;
+  // Heads of `rows` from `first` on: queries, then keys.
+  cudaError_t Rope(const Qwen3Weights& weights, int num_heads, int num_kv_heads, void* first,
+                   const RowBlock& block) const;
+
+  const ForwardShape shape_;
+  const HalfType type_;
+  const float eps_;
+  const double rope_theta_;
+  const int64_t max_positions_;
+  Matmul* const matmul_;
+  std::byte* weights_ = nullptr;
+  TablePlace embeddings_;
+  int64_t rope_ = 0;
+  int64_t final_norm_ = 0;
+  std::vector<Qwen3Weights> layers_;
+};
+
+Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
+                     WeightLayout* layout, Matmul* matmul)
+    : shape_(options.shape),
+      type_(options.type == ComputeType::kBfloat16 ? HalfType::kBf16 : HalfType::kF16),
+      eps_(config.norm_eps),
+      rope_theta_(config.rope_theta),
+      max_positions_(options.max_positions),
+      matmul_(matmul) {
+  const int64_t hidden = shape_.hidden;
+  const int64_t inner = shape_.inner;
+  embeddings_ = layout->Table("embed_tokens.weight", config.vocab_size, hidden);
+  final_norm_ = layout->Vector("norm.weight", hidden, /*is_norm=*/true);
+  rope_ = layout->Reserve(RopeTableFloats(max_positions_, shape_.head_dim) * 4);
+  for (int i = 0; i < shape_.num_layers; ++i) {
+    const std::string base = absl::StrCat("layers.", i, ".");
+    const std::string attention = base + "self_attn.";
+    Qwen3Weights weights;
+    weights.input_norm = layout->Vector(base + "input_layernorm.weight", hidden, true);
+    weights.qkv = layout->Matrix({{attention + "q_proj.weight", shape_.query_width()},
+                                  {attention + "k_proj.weight", shape_.key_width()},
+                                  {attention + "v_proj.weight", shape_.key_width()}},
+                                 hidden);
+    weights.query_norm = layout->Vector(attention + "q_norm.weight", shape_.head_dim, true);
+    weights.key_norm = layout->Vector(attention + "k_norm.weight", shape_.head_dim, true);
+    weights.output = layout->Matrix({{attention + "o_proj.weight", hidden}}, shape_.query_width());
+    weights.mlp_norm = layout->Vector(base + "post_attention_layernorm.weight", hidden, true);
+    weights.gate_up = layout->Matrix(
+        {{base + "mlp.gate_proj.weight", inner}, {base + "mlp.up_proj.weight", inner}}, hidden);
+    weights.down = layout->Matrix({{base + "mlp.down_proj.weight", hidden}}, inner);
+    layers_.push_back(weights);
+  }
+}
+
+absl::Status Qwen3Cuda::Bind(std::byte* weights, cudaStream_t stream) {
+  weights_ = weights;
+  return CudaStatus(MakeRopeTable(reinterpret_cast<float*>(weights + rope_), max_positions_,
+                                  shape_.head_dim, rope_theta_, stream),
+                    "making the table of rotations");
+}
+
+MatmulOperands Qwen3Cuda::QueryKeyValue(const Qwen3Weights& weights, const RowBlock& block) const {
+  return {.x = block.half,
+          .x_stride = shape_.hidden,
+          .weight = Matrix(weights.qkv),
+          .out = block.projected,
+          .out_stride = block.projected_stride,
+          .rows = block.rows,
+          .n = shape_.projection_width(),
+          .k = shape_.hidden};
+}
+
+MatmulOperands Qwen3Cuda::KeyValue(const Qwen3Weights& weights, const RowBlock& block) const {
+  MatmulOperands operands = QueryKeyValue(weights, block);
+  operands.weight = Matrix(weights.qkv, shape_.query_width(), shape_.hidden);
+  operands.out = static_cast<std::byte*>(block.projected) + 2 * shape_.query_width();
+  operands.n = 2 * shape_.key_width();
+  return operands;
+}
+
+MatmulOperands Qwen3Cuda::PooledQuery(const Qwen3Weights& weights, const RowBlock& block) const {
+  MatmulOperands operands = QueryKeyValue(weights, block);
+  operands.n = shape_.query_width();
+  return operands;
+}
+
+MatmulOperands Qwen3Cuda::Output(const Qwen3Weights& weights, const RowBlock& block) const {
+  return {.x = block.projected,
+          .x_stride = block.projected_stride,
+          .weight = Matrix(weights.output),
+          .out = block.half,
+          .out_stride = shape_.hidden,
+          .rows = block.rows,
+          .n = shape_.hidden,
+          .k = shape_.query_width()};
+}
+
+MatmulOperands Qwen3Cuda::GateUp(const Qwen3Weights& weights, const RowBlock& block) const {
+  return {.x = block.half,
+          .x_stride = shape_.hidden,
+          .weight = Matrix(weights.gate_up),
+          .out = block.inner,
+          .out_stride = shape_.inner_width,
+          .rows = block.rows,
+          .n = shape_.inner_width,
+          .k = shape_.hidden};
+}
+
+MatmulOperands Qwen3Cuda::Down(const Qwen3Weights& weights, const RowBlock& block) const {
+  return {.x = block.inner,
+          .x_stride = shape_.inner_width,
+          .weight = Matrix(weights.down),
+          .out = block.half,
+          .out_stride = shape_.hidden,
+          .rows = block.rows,
+          .n = shape_.hidden,
+          .k = shape_.inner};
+}
+
+NormTensors Qwen3Cuda::NormOf(const RowBlock& block) const {
+  NormTensors tensors;
+  tensors.residual = block.residual;
+  tensors.residual_stride = shape_.hidden;
+  tensors.residual_out_stride = shape_.hidden;
+  tensors.delta_stride = shape_.hidden;
+  tensors.out = block.half;
+  tensors.out_stride = shape_.hidden;
+  tensors.rows = block.rows;
+  tensors.dim = shape_.hidden;
+  tensors.type = type_;
+  return tensors;
+}
+
+cudaError_t Qwen3Cuda::Rope(const Qwen3Weights& weights, int num_heads, int num_kv_heads,
+                            void* first, const RowBlock& block) const {
+  const QkNormRopeShape shape = {.rows = block.rows,
+                                 .num_heads = num_heads,
+                                 .num_kv_heads = num_kv_heads,
+                                 .head_dim = shape_.head_dim,
+                                 .type = type_};
+  return QkNormRope(shape, first, block.projected_stride, Floats(weights.query_norm),
+                    Floats(weights.key_norm), eps_, block.positions, Floats(rope_),
+                    block.scratch.stream);
+}
+
+absl::Status Qwen3Cuda::Embed(const RowBlock& block) {
+  CudaCalls calls;
+  const DeviceTable table = {embeddings_.type, weights_ + embeddings_.offset};
+  calls(quiver::Embed(table, {}, {}, block.ids, nullptr, block.rows, shape_.hidden, block.residual,
+                      shape_.hidden, block.scratch.stream),
+        "embedding");
+  calls(AddRmsNorm(NormOf(block), Floats(layers_[0].input_norm), eps_, block.scratch.stream),
+        "norm");
+  return calls.status();
+}
+
+absl::Status Qwen3Cuda::Project(int layer, const RowBlock& block) {
+  const Qwen3Weights& weights = layers_[layer];
+  CudaCalls calls;
+  if (IsPruned(layer)) {
+    const MatmulOperands operands = KeyValue(weights, block);
+    calls(matmul_->Run(operands, block.scratch));
+    calls(Rope(weights, 0, shape_.num_kv_heads, operands.out, block), "rotation");
+  } else {
+    calls(matmul_->Run(QueryKeyValue(weights, block), block.scratch));
+    calls(Rope(weights, shape_.num_heads, shape_.num_kv_heads, block.projected, block), "rotation");
+  }
+  return calls.status();
+}
+
+absl::Status Qwen3Cuda::ProjectPooled(const RowBlock& block) {
+  const Qwen3Weights& weights = layers_.back();
+  CudaCalls calls;
+  NormTensors tensors = NormOf(block);
+  tensors.residual = block.all_residual;
+  tensors.residual_rows = block.pooled_rows;
+  // Kept for Finish, as its rows are then next to each other.
+  tensors.residual_out = block.residual;
+  calls(AddRmsNorm(tensors, Floats(weights.input_norm), eps_, block.scratch.stream), "norm");
+  calls(matmul_->Run(PooledQuery(weights, block), block.scratch));
+  calls(Rope(weights, shape_.num_heads, 0, block.projected, block), "rotation");
+  return calls.status();
+}
+
+absl::Status Qwen3Cuda::Finish(int layer, const RowBlock& block) {
+  const Qwen3Weights& weights = layers_[layer];
+  const cudaStream_t stream = block.scratch.stream;
+  NormTensors tensors = NormOf(block);
+  tensors.delta = block.half;
+  tensors.residual_out = block.residual;
+  CudaCalls calls;
+  calls(matmul_->Run(Output(weights, block), block.scratch));
+  calls(AddRmsNorm(tensors, Floats(weights.mlp_norm), eps_, stream), "norm");
+  calls(matmul_->Run(GateUp(weights, block), block.scratch));
+  calls(SwiGlu(block.inner, shape_.inner_width, block.rows, shape_.inner, block.inner,
+               shape_.inner_width, type_, stream),
+        "activation");
+  calls(matmul_->Run(Down(weights, block), block.scratch));
+  const bool last = layer == shape_.num_layers - 1;
+  // The last sum is normalized where it is pooled, in F32.
+  if (last) tensors.out = nullptr;
+  const int64_t next_norm = last ? final_norm_ : layers_[layer + 1].input_norm;
+  calls(AddRmsNorm(tensors, Floats(next_norm), eps_, stream), "norm");
+  return calls.status();
+}
+
+std::vector<MatmulCase> Qwen3Cuda::Matmuls(const RowBlock& block, const RowBlock& pooled) const {
+  std::vector<MatmulCase> cases;
+  const auto add = [&](const RowBlock& rows, auto operands_of) {
+    MatmulCase product;
+    product.operands = (this->*operands_of)(layers_[0], rows);
+    for (const Qwen3Weights& weights : layers_) {
+      product.weights.push_back((this->*operands_of)(weights, rows).weight);
+    }
+    cases.push_back(std::move(product));
+  };
+  add(block, &Qwen3Cuda::QueryKeyValue);
+  add(block, &Qwen3Cuda::Output);
+  add(block, &Qwen3Cuda::GateUp);
+  add(block, &Qwen3Cuda::Down);
+  if (shape_.prune_last) {
+    add(block, &Qwen3Cuda::KeyValue);
+    add(pooled, &Qwen3Cuda::PooledQuery);
+    add(pooled, &Qwen3Cuda::Output);
+  }
+  return cases;
+}
+
+}  // namespace
+
+std::unique_ptr<CudaModel> CreateQwen3Cuda(const ModelConfig& config,
+                                           const CudaModelOptions& options, WeightLayout* layout,
+                                           Matmul* matmul) {
+  return std::make_unique<Qwen3Cuda>(config, options, layout, matmul);
+}
+
+}  // namespace quiver

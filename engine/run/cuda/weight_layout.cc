@@ -1,0 +1,114 @@
+#include "engine/run/cuda/weight_layout.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/run/cuda/activation_layout.h"
+
+namespace quiver {
+namespace {
+
+// Random vectors that are no norm's: biases.
+constexpr float kRandomBias = 0.02f;
+constexpr float kRandomNorm = 0.1f;
+// Tables' rows, as trained ones have them.
+constexpr float kRandomTable = 0.05f;
+
+cpu::StoredType HalfOf(ComputeType type) {
+  return type == ComputeType::kBfloat16 ? cpu::StoredType::kBF16 : cpu::StoredType::kF16;
+}
+
+}  // namespace
+
+WeightLayout::WeightLayout(const Weights* weights, std::string prefix, ComputeType type)
+    : weights_(weights), prefix_(std::move(prefix)), matrix_type_(HalfOf(type)) {}
+
+WeightPiece WeightLayout::Find(const std::string& name, std::vector<int64_t> shape) {
+  WeightPiece piece;
+  piece.count = 1;
+  for (const int64_t size : shape) piece.count *= size;
+  if (weights_ == nullptr || !status_.ok()) {
+    piece.source_type = matrix_type_;
+    return piece;
+  }
+  absl::StatusOr<TensorView> tensor = weights_->Get(absl::StrCat(prefix_, name), shape);
+  if (!tensor.ok()) {
+    status_ = tensor.status();
+    return piece;
+  }
+  switch (tensor->dtype) {
+    case DType::kF32:
+      piece.source_type = cpu::StoredType::kF32;
+      break;
+    case DType::kF16:
+      piece.source_type = cpu::StoredType::kF16;
+      break;
+    case DType::kBF16:
+      piece.source_type = cpu::StoredType::kBF16;
+      break;
+    default:
+      status_ = absl::UnimplementedError(absl::StrCat(tensor->file, ": tensor \"", prefix_, name,
+                                                      "\" must be F32, F16 or BF16 on CUDA, is ",
+                                                      DTypeName(tensor->dtype)));
+  }
+  piece.source = *std::move(tensor);
+  return piece;
+}
+
+int64_t WeightLayout::Reserve(int64_t bytes) {
+  const int64_t offset = bytes_;
+  bytes_ = AlignUp(bytes_ + bytes, kArenaAlignment);
+  return offset;
+}
+
+int64_t WeightLayout::Matrix(const std::vector<Part>& parts, int64_t k) {
+  int64_t rows = 0;
+  for (const Part& part : parts) rows += part.rows;
+  const auto size = static_cast<int64_t>(cpu::StoredSize(matrix_type_));
+  const int64_t begin = Reserve(rows * k * size);
+  int64_t offset = begin;
+  for (const Part& part : parts) {
+    WeightPiece piece = Find(part.name, {part.rows, k});
+    piece.offset = offset;
+    piece.target_type = matrix_type_;
+    // A product of inputs of variance 1 has variance 1.
+    piece.random_range = std::sqrt(3.0f / static_cast<float>(k));
+    offset += piece.count * size;
+    pieces_.push_back(std::move(piece));
+  }
+  return begin;
+}
+
+int64_t WeightLayout::Vector(const std::vector<Part>& parts, bool is_norm) {
+  int64_t count = 0;
+  for (const Part& part : parts) count += part.rows;
+  const int64_t begin = Reserve(count * 4);
+  int64_t offset = begin;
+  for (const Part& part : parts) {
+    WeightPiece piece = Find(part.name, {part.rows});
+    piece.offset = offset;
+    piece.target_type = cpu::StoredType::kF32;
+    piece.random_mean = is_norm ? 1.0f : 0.0f;
+    piece.random_range = is_norm ? kRandomNorm : kRandomBias;
+    offset += piece.count * 4;
+    pieces_.push_back(std::move(piece));
+  }
+  return begin;
+}
+
+int64_t WeightLayout::Vector(const std::string& name, int64_t n, bool is_norm) {
+  return Vector({{name, n}}, is_norm);
+}
+
+TablePlace WeightLayout::Table(const std::string& name, int64_t rows, int64_t dim) {
+  WeightPiece piece = Find(name, {rows, dim});
+  piece.target_type = piece.source_type;
+  piece.random_range = kRandomTable;
+  piece.offset = Reserve(piece.count * static_cast<int64_t>(cpu::StoredSize(piece.target_type)));
+  const TablePlace place = {piece.offset, piece.target_type};
+  pieces_.push_back(std::move(piece));
+  return place;
+}
+
+}  // namespace quiver

@@ -1,0 +1,45 @@
+#include "engine/run/encoding.h"
+
+namespace quiver {
+
+cpu::PoolKind PoolKindOf(Pooling pooling) {
+  switch (pooling) {
+    case Pooling::kLastToken:
+      return cpu::PoolKind::kLastToken;
+    case Pooling::kMean:
+      return cpu::PoolKind::kMean;
+    case Pooling::kCls:
+      return cpu::PoolKind::kCls;
+  }
+  return cpu::PoolKind::kLastToken;
+}
+
+cpu::Encoding EncodingOf(OutputType type) {
+  switch (type) {
+    case OutputType::kFloat32:
+      return cpu::Encoding::kFloat32;
+    case OutputType::kFloat16:
+      return cpu::Encoding::kFloat16;
+    case OutputType::kBfloat16:
+      return cpu::Encoding::kBfloat16;
+    case OutputType::kInt8:
+      return cpu::Encoding::kInt8;
+    case OutputType::kBinary:
+      return cpu::Encoding::kBinary;
+  }
+  return cpu::Encoding::kFloat32;
+}
+
+absl::Status VectorError(cpu::VectorStatus status) {
+  switch (status) {
+    case cpu::VectorStatus::kOk:
+      return absl::OkStatus();
+    case cpu::VectorStatus::kNotFinite:
+      return absl::InternalError("the vector has a value that is not finite in its output type");
+    case cpu::VectorStatus::kZeroNorm:
+      return absl::InternalError("the vector is zero");
+  }
+  return absl::InternalError("the vector is not usable");
+}
+
+}  // namespace quiver
