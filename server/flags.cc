@@ -75,6 +75,7 @@ class Parser {
         app_("Serves text embeddings over gRPC, with health and metrics over HTTP.", kProgram) {
     app_.formatter(std::make_shared<HelpFormatter>());
     AddModel(&options->embedder, options);
+    AddDevice(&options->embedder);
     AddBatching(&options->embedder);
     AddNetwork(options);
     AddLimits(&options->embedder, options);
@@ -141,6 +142,18 @@ class Parser {
                       [target](T value) { *target = std::move(value); });
   }
 
+  // A value written as `parse` reads it.
+  template <typename T>
+  void AddParsed(const std::string& flag, const std::string& type, const std::string& allowed,
+                 std::optional<T> (*parse)(absl::string_view), const std::string& default_text,
+                 T* target, const std::string& help) {
+    ValueKind<T> kind;
+    kind.type = type;
+    kind.allowed = allowed;
+    kind.parse = [parse](const std::string& text) { return parse(text); };
+    AddFlag<T>(flag, kind, help, default_text, [target](T value) { *target = value; });
+  }
+
   // A number whose 0 means what `zero` says.
   CLI::Option* AddOrAutomatic(const std::string& flag, int min, int* target,
                               const std::string& help, const std::string& zero) {
@@ -196,6 +209,28 @@ class Parser {
         ->delimiter(',')
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
         ->default_str("the directory's name");
+  }
+
+  void AddDevice(Embedder::Options* embedder) {
+    group_ = "Device";
+    AddParsed<DeviceChoice>(
+        "--device", "DEVICE", kDeviceChoices, ParseDeviceChoice, DeviceChoiceText(embedder->device),
+        &embedder->device, "Where the model runs; auto: on the first CUDA device, else on the CPU");
+    CudaOptions* cuda = &embedder->cuda;
+    Add("--dtype",
+        ChoiceValue<ComputeType>(
+            {{"bfloat16", ComputeType::kBfloat16}, {"float16", ComputeType::kFloat16}}),
+        &cuda->dtype, "Type of weights and activations on a CUDA device");
+    AddParsed<MemoryBudget>("--memory-budget", "MEMORY", kMemoryBudgets, ParseMemoryBudget,
+                            "nearly all of the card", &cuda->memory_budget,
+                            "Most memory of the CUDA device that this process may take");
+    Add("--force-portable", ChoiceValue<bool>({{"on", true}, {"off", false}}),
+        &cuda->force_portable,
+        "Use the kernels that run on every CUDA device, not those of its architecture");
+    AddFlag<std::string>("--cache-dir", TextValue("DIR"),
+                         "Where algorithms measured on a CUDA device are kept between starts",
+                         "quiver in the user's cache folder",
+                         [cuda](std::string dir) { cuda->cache_dir = std::move(dir); });
   }
 
   void AddBatching(Embedder::Options* embedder) {

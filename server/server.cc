@@ -6,6 +6,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -29,6 +30,13 @@ EmbedService::Options ServiceOptions(const ServerOptions& options) {
   service.max_stream_tokens = options.max_stream_tokens;
   service.server_version = kServerVersion;
   return service;
+}
+
+// What a device's memory is used for.
+std::string MemoryText(const std::vector<MemoryUse>& memory) {
+  return absl::StrJoin(memory, ", ", [](std::string* out, const MemoryUse& use) {
+    absl::StrAppend(out, use.purpose, " ", use.bytes >> 20, " MiB");
+  });
 }
 
 EmbedCalls::Options CallOptions(const ServerOptions& options) {
@@ -127,6 +135,7 @@ void Server::LogModel(absl::Duration load_time) const {
                            {"aliases", absl::StrJoin(options_.aliases, ",")},
                            {"architecture", FamilyName(info.config.family)},
                            {"device", info.backend.device},
+                           {"arithmetic", info.backend.arithmetic},
                            {"weight_type", info.weight_type},
                            {"quantization", info.config.quantization},
                            {"dimensions", info.default_dimensions},
@@ -139,6 +148,11 @@ void Server::LogModel(absl::Duration load_time) const {
                            {"load_seconds", load_time},
                            {"grpc", grpc_->address()},
                            {"http", http_->address()}});
+  if (!info.backend.memory.empty()) {
+    logger_.Info("took the device's memory",
+                 {{"for", MemoryText(info.backend.memory)},
+                  {"max_second_batch_tokens", info.backend.max_second_batch_tokens}});
+  }
 }
 
 bool Server::Drain() {

@@ -82,6 +82,31 @@ TEST_F(FlagsTest, EveryKindOfValueIsRead) {
   EXPECT_EQ(options.embedder.scheduler.max_queued_tokens, 5'000'000'000);
 }
 
+TEST_F(FlagsTest, DeviceFlagsAreRead) {
+  const Embedder::Options cuda =
+      Options({"--device", "cuda:1", "--dtype", "float16", "--memory-budget", "9GiB",
+               "--force-portable", "on", "--cache-dir", "/tmp/x"})
+          .embedder;
+  EXPECT_EQ(cuda.device, (DeviceChoice{DeviceChoice::Kind::kCuda, 1}));
+  EXPECT_EQ(cuda.cuda.dtype, ComputeType::kFloat16);
+  EXPECT_EQ(cuda.cuda.memory_budget.bytes, int64_t{9} << 30);
+  EXPECT_TRUE(cuda.cuda.force_portable);
+  EXPECT_EQ(cuda.cuda.cache_dir, "/tmp/x");
+  EXPECT_EQ(Options({"--memory-budget=0.5"}).embedder.cuda.memory_budget.fraction, 0.5);
+
+  const Embedder::Options defaults = Options({}).embedder;
+  EXPECT_EQ(defaults.device, DeviceChoice());
+  EXPECT_EQ(defaults.cuda.dtype, ComputeType::kBfloat16);
+  EXPECT_EQ(defaults.cuda.memory_budget, MemoryBudget());
+}
+
+TEST_F(FlagsTest, WrongDeviceFlagsSayWhatIsAllowed) {
+  EXPECT_THAT(Error({"--device", "gpu"}),
+              HasSubstr("--device must be auto, cpu, cuda or cuda:N, not 'gpu'"));
+  EXPECT_THAT(Error({"--dtype", "int8"}), HasSubstr("one of bfloat16, float16, not 'int8'"));
+  EXPECT_THAT(Error({"--memory-budget", "1.5"}), HasSubstr("--memory-budget must be bytes"));
+}
+
 TEST_F(FlagsTest, FirstServedNameIsTheModelsAndTheRestAreAliases) {
   const ServerOptions options = Options({"--served-name", "a", "--served-name", "b,c"});
   EXPECT_EQ(options.embedder.name, "a");

@@ -55,6 +55,8 @@ absl::Status LocalExecutor::Embed(const WorkOptions& options, InputSource* sourc
   Embedder::Options engine;
   engine.model_dir = options_.model_dir;
   engine.num_threads = options_.num_threads;
+  engine.device = options_.device;
+  engine.cuda = options_.cuda;
   // The window bounds what is under way; the queue must not refuse any of it.
   engine.scheduler.max_queued_tokens = std::numeric_limits<int64_t>::max() / 4;
   engine.scheduler.max_queued_tasks = std::numeric_limits<int64_t>::max() / 4;

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "engine/run/device_options.h"
 #include "tools/quiver/executor.h"
 
 namespace quiver {
@@ -16,6 +17,8 @@ class LocalExecutor : public Executor {
     std::string model_dir;
     // Threads that compute; 0 for all cores this process may use.
     int num_threads = 0;
+    DeviceChoice device = {};
+    CudaOptions cuda = {};
     // Whether Describe names the vector space, for which it reads the weights to the end.
     bool fingerprint = true;
   };

@@ -41,6 +41,7 @@ void ExecutorFlags::AddTo(CLI::App* command, bool with_threads) {
         ->type_name("N")
         ->needs(model)
         ->group(kModelGroup);
+    AddDeviceTo(command, model);
   }
   command
       ->add_option("--wait", wait_seconds,
@@ -49,6 +50,37 @@ void ExecutorFlags::AddTo(CLI::App* command, bool with_threads) {
       ->type_name("SECONDS")
       ->needs(remote)
       ->group(kModelGroup);
+}
+
+void ExecutorFlags::AddDeviceTo(CLI::App* command, CLI::Option* model) {
+  const auto add = [&](const std::string& flag, auto parse, auto* target,
+                       const std::string& allowed, const std::string& type,
+                       const std::string& help) {
+    command
+        ->add_option_function<std::string>(
+            flag,
+            [=](const std::string& text) {
+              const auto value = parse(text);
+              if (!value.has_value()) {
+                throw CLI::ValidationError(
+                    absl::StrCat(flag, " must be ", allowed, ", is '", text, "'"));
+              }
+              *target = *value;
+            },
+            help)
+        ->type_name(type)
+        ->needs(model)
+        ->group(kModelGroup);
+  };
+  add("--device", ParseDeviceChoice, &device, kDeviceChoices, "DEVICE",
+      absl::StrCat("Where the model runs: ", kDeviceChoices,
+                   " (default: auto, the first\nCUDA device, else the CPU)"));
+  add("--dtype", ParseComputeType, &cuda.dtype, kComputeTypes, "TYPE",
+      absl::StrCat("Type of weights and activations on a CUDA device: ", kComputeTypes,
+                   "\n(default: bfloat16)"));
+  add("--memory-budget", ParseMemoryBudget, &cuda.memory_budget, kMemoryBudgets, "MEMORY",
+      absl::StrCat("Most memory of the CUDA device to take: ", kMemoryBudgets,
+                   "\n(default: nearly all of it)"));
 }
 
 void ExecutorFlags::Check() const {
@@ -63,8 +95,11 @@ std::unique_ptr<Executor> ExecutorFlags::Make() const {
     return std::make_unique<RemoteExecutor>(
         RemoteExecutor::Options{.server = server, .wait = absl::Seconds(wait_seconds)});
   }
-  return std::make_unique<LocalExecutor>(LocalExecutor::Options{
-      .model_dir = model_dir, .num_threads = num_threads, .fingerprint = fingerprint});
+  return std::make_unique<LocalExecutor>(LocalExecutor::Options{.model_dir = model_dir,
+                                                                .num_threads = num_threads,
+                                                                .device = device,
+                                                                .cuda = cuda,
+                                                                .fingerprint = fingerprint});
 }
 
 void WorkFlags::AddTo(CLI::App* command, bool with_threads) {

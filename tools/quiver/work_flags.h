@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/run/device_options.h"
 #include "tools/quiver/executor.h"
 #include "tools/quiver/input_source.h"
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace quiver {
 
@@ -25,6 +27,8 @@ inline constexpr char kOutputGroup[] = "Output";
 struct ExecutorFlags {
   std::string model_dir;
   int num_threads = 0;
+  DeviceChoice device;
+  CudaOptions cuda;
   std::string server;
   double wait_seconds = 0;
   // Not a flag of every command.
@@ -34,6 +38,9 @@ struct ExecutorFlags {
   // After parsing: throws CLI::ValidationError unless one of --model and --server was given.
   void Check() const;
   std::unique_ptr<Executor> Make() const;
+
+ private:
+  void AddDeviceTo(CLI::App* command, CLI::Option* model);
 };
 
 struct WorkFlags {
