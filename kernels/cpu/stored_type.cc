@@ -36,6 +36,7 @@ float HalfToFloat(uint16_t half) {
 }
 
 void WidenToFloat(StoredType type, const void* source, int64_t count, float* out) {
+  if (count == 0) return;  // memcpy takes no null pointer, not even for nothing
   if (type == StoredType::kF32) {
     std::memcpy(out, source, static_cast<size_t>(count) * sizeof(float));
     return;
