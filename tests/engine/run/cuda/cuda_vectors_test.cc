@@ -150,7 +150,8 @@ TEST_F(CudaVectorsTest, TrainedDecoderIsWithinTheIssuesBar) {
   ASSERT_TRUE(in);
   std::vector<std::vector<TokenId>> ids;
   std::vector<std::vector<float>> expected;
-  for (const nlohmann::json& text : nlohmann::json::parse(in).at("texts")) {
+  const nlohmann::json golden = nlohmann::json::parse(in);
+  for (const nlohmann::json& text : golden.at("texts")) {
     ids.push_back(text.at("token_ids").get<std::vector<TokenId>>());
     expected.push_back(text.at("embedding").get<std::vector<float>>());
   }
