@@ -191,9 +191,17 @@ void LaneQueue::Start(Job* job, int64_t now) {
   job->started = now;
 }
 
-std::vector<Job*> LaneQueue::SealRetry(int64_t now) {
+std::vector<Job*> LaneQueue::SealRetry(int64_t most_tokens, int64_t now, bool* held) {
   std::vector<Job*> batch;
   while (batch.empty() && !retry_.empty()) {
+    int64_t tokens = 0;
+    for (const Job* job : retry_.front()) {
+      if (job->state == Job::State::kRetrying) tokens += job->length();
+    }
+    if (tokens > most_tokens) {
+      *held = true;
+      return {};
+    }
     for (Job* job : retry_.front()) {
       if (job->state == Job::State::kRetrying && Prune(job, now, DropPoint::kQueue)) {
         Start(job, now);
@@ -207,8 +215,9 @@ std::vector<Job*> LaneQueue::SealRetry(int64_t now) {
 }
 
 std::vector<Job*> LaneQueue::Seal(const Budget& budget, const CostModel& cost, int64_t now) {
-  std::vector<Job*> batch = SealRetry(now);
-  if (!batch.empty()) return batch;
+  bool held = false;
+  std::vector<Job*> batch = SealRetry(budget.most_tokens, now, &held);
+  if (held || !batch.empty()) return batch;
   CostModel::Work work;
   int misfits = 0;
   TaskQueue::Entry entry;
@@ -221,6 +230,10 @@ std::vector<Job*> LaneQueue::Seal(const Budget& budget, const CostModel& cost, i
       continue;
     }
     const CostModel::Work with = work.With(job->length());
+    if (with.tokens > budget.most_tokens && batch.empty()) {
+      tenants_.SetAside(tenant, entry, /*hold=*/true);
+      break;
+    }
     if (!batch.empty() && (with.tokens > budget.tokens || cost.PredictUs(with) > budget.us)) {
       // Who is passed over must not lose by it: never by a later deadline, and not again and again.
       const bool hold =

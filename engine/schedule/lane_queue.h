@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -22,11 +23,12 @@ namespace quiver {
 // Completion, in the list that it was made with. Not thread-safe.
 class LaneQueue {
  public:
-  // What a batch may hold. Its first sequence is exempt.
+  // What a batch may hold. Its first sequence is exempt, but for `most_tokens`.
   struct Budget {
     int64_t tokens = 0;
     int sequences = 0;
     double us = 0;
+    int64_t most_tokens = std::numeric_limits<int64_t>::max();
   };
 
   // Jobs without a deadline may be passed over, in the bulk lane, by smaller ones behind them that
@@ -59,7 +61,8 @@ class LaneQueue {
   int64_t TokensAhead(const EmbedTask& task, const Place& place, int64_t now) const;
 
   // Removes the next batch: jobs that are wanted, in order, as many as `budget` allows. Empty only
-  // if the queue is then empty. What is left of a failed pass comes first and alone.
+  // if the queue is then empty, or what comes first has more than most_tokens. What is left of a
+  // failed pass comes first and alone.
   std::vector<Job*> Seal(const Budget& budget, const CostModel& cost, int64_t now);
 
   // Takes back jobs of a failed pass, in their order there, to be tried again in two halves.
@@ -107,7 +110,8 @@ class LaneQueue {
   void Drop(Job* job, Waiter& waiter, const absl::Status& status, int64_t now, DropPoint where);
   // The job's waiters have been answered.
   void Retire(Job* job);
-  std::vector<Job*> SealRetry(int64_t now);
+  // Sets *held, and removes nothing, if what comes first has more than `most_tokens`.
+  std::vector<Job*> SealRetry(int64_t most_tokens, int64_t now, bool* held);
 
   const Lane lane_;
   const Scheduler::Options& options_;

@@ -125,9 +125,7 @@ bool SchedulerCore::BeginInteractive(int64_t now, Action* action) {
   const Seat& back = seats_[kBack];
   const int limit = TokenLimit();
   LaneQueue::Budget budget{std::min(batch_tokens_, limit), backend_.max_batch_sequences,
-                           InteractiveBudgetUs()};
-  // A batch's first sequence is exempt from its budget, and so is what is left of a failed pass.
-  if (limit < backend_.max_batch_tokens && queue.Head(now).tokens > limit) return false;
+                           InteractiveBudgetUs(), limit};
   if (back.taken && back.lane == Lane::kInteractive) {
     const double left_us = back.predicted_us - static_cast<double>(back.spent_ns) / 1e3;
     budget.us = std::min(budget.us, left_us / kOvertakeRatio);
@@ -150,9 +148,8 @@ bool SchedulerCore::BeginBulk(int64_t now, Action* action) {
   const double us = std::max(absl::ToDoubleMicroseconds(options_.bulk_batch_time),
                              kFixedCosts * cost_.fixed_us());
   const int limit = TokenLimit();
-  if (limit < backend_.max_batch_tokens && queue.Head(now).tokens > limit) return false;
-  std::vector<Job*> jobs =
-      queue.Seal({std::min(batch_tokens_, limit), backend_.max_batch_sequences, us}, cost_, now);
+  std::vector<Job*> jobs = queue.Seal(
+      {std::min(batch_tokens_, limit), backend_.max_batch_sequences, us, limit}, cost_, now);
   if (jobs.empty()) return false;
   Occupy(kBack, Lane::kBulk, std::move(jobs), now, action);
   return true;

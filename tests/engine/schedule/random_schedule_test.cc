@@ -44,6 +44,7 @@ class RandomSchedule {
     device.max_batch_tokens = 20 + Below(200);
     device.max_sequence_tokens = 1 + Below(device.max_batch_tokens);
     device.max_batch_sequences = 1 + Below(20);
+    device.max_second_batch_tokens = Below(2) * (1 + Below(device.max_batch_tokens));
     device.fixed_us = Below(3) * 50;
     device.token_us = Below(3) * 10;
     device.token_pair_us = Below(2) * 0.5;
