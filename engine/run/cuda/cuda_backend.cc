@@ -22,7 +22,7 @@ namespace quiver {
 namespace {
 
 // A launch of attention, and a chunk of everything else, is predicted to be no longer than this.
-constexpr double kMaxOperationUs = 2500;
+constexpr double kMaxOperationUs = 3000;
 
 constexpr const char* ArithmeticName(ComputeType type) {
   return type == ComputeType::kBfloat16 ? "bf16" : "f16";
