@@ -16,6 +16,7 @@
 #include "engine/run/cuda/matmul_cache.h"
 #include "engine/run/cuda/matmul_tuner.h"
 #include "engine/run/cuda/weight_loader.h"
+#include "kernels/cuda/few_rows_matmul.h"
 #include "kernels/cuda/random_fill.h"
 
 namespace quiver {
@@ -43,6 +44,8 @@ class CudaBackend : public Backend {
   void MakeExecutor(const ModelConfig& config, const CudaBackendOptions& options);
   absl::Status Tune(const CudaOptions& options);
   absl::Status WarmUp();
+  // A pass of sequences of `lengths`, as far as the region allows, by steps.
+  absl::Status RunOnce(const std::vector<int64_t>& lengths, PassRegion* region);
   absl::Status Account(const CudaOptions& options);
 
   CudaDevice device_;
@@ -223,24 +226,36 @@ absl::Status CudaBackend::WarmUp() {
   if (!after.ok()) return after.status();
   graph_bytes_ = std::max<int64_t>(0, after->used_bytes - before->used_bytes);
 
-  // Both kernels of attention, and every pass's region, by steps.
+  // By steps what graphs do not load: long sequences, and each number of rows that our own product
+  // has a kernel for.
+  std::vector<std::vector<int64_t>> batches = {{1, 64, grant_.max_sequence_tokens}};
+  for (int64_t rows = 8; rows <= kMaxFewRows; rows += 8) {
+    batches.emplace_back(static_cast<size_t>(rows), 1);
+  }
   for (PassRegion* region : {first_.get(), second_.get()}) {
-    PackedBatch batch;
-    int64_t left = region->limits().tokens;
-    for (const int64_t length : {int64_t{1}, int64_t{64}, grant_.max_sequence_tokens}) {
-      const int64_t tokens = std::min(length, left);
-      left -= tokens;
-      if (tokens == 0) break;
-      batch.Append(std::vector<TokenId>(static_cast<size_t>(tokens), 0), {.dimensions = 1});
-    }
-    CudaPass pass(*executor_, nullptr, region, batch);
-    for (;;) {
-      const absl::StatusOr<bool> done = pass.Run(0);
-      if (!done.ok()) return done.status();
-      if (*done) break;
+    for (const std::vector<int64_t>& lengths : batches) {
+      const absl::Status status = RunOnce(lengths, region);
+      if (!status.ok()) return status;
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status CudaBackend::RunOnce(const std::vector<int64_t>& lengths, PassRegion* region) {
+  PackedBatch batch;
+  int64_t left = region->limits().tokens;
+  for (const int64_t length : lengths) {
+    const int64_t tokens = std::min(length, left);
+    left -= tokens;
+    if (tokens == 0) break;
+    batch.Append(std::vector<TokenId>(static_cast<size_t>(tokens), 0), {.dimensions = 1});
+  }
+  CudaPass pass(*executor_, nullptr, region, batch);
+  for (;;) {
+    const absl::StatusOr<bool> done = pass.Run(0);
+    if (!done.ok()) return done.status();
+    if (*done) return absl::OkStatus();
+  }
 }
 
 absl::Status CudaBackend::Account(const CudaOptions& options) {
