@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kMaxHalf = 128;
 constexpr int kHeadsPerThread = 2;  // loaded before the first of them is worked on
+constexpr int kMaxThreads = 512;    // a block's, so that two heads fit a thread's registers
 
 struct InverseFrequencies {
   float value[kMaxHalf];
@@ -87,7 +88,7 @@ struct RopeParams {
 };
 
 template <typename T, int kLanes>
-__global__ void QkNormRopeKernel(RopeParams params, T* qkv) {
+__global__ void __launch_bounds__(kMaxThreads) QkNormRopeKernel(RopeParams params, T* qkv) {
   constexpr int kHalf = 8 * kLanes;
   const int64_t row = blockIdx.x;
   const int lane = threadIdx.x % kLanes;
@@ -176,7 +177,7 @@ cudaError_t QkNormRope(const QkNormRopeShape& shape, void* qkv, int64_t stride,
   if (shape.num_kv_heads == 0) params.k_weight = q_weight;
   const int lanes = shape.head_dim / 16;
   const int groups = (total_heads + kHeadsPerThread - 1) / kHeadsPerThread;
-  const int threads = std::min(1024, (groups * lanes + 31) / 32 * 32);
+  const int threads = std::min(kMaxThreads, (groups * lanes + 31) / 32 * 32);
   return WithHalf(shape.type, [&](auto element) {
     using T = decltype(element);
     const auto kernel = shape.head_dim == 128 ? QkNormRopeKernel<T, 8> : QkNormRopeKernel<T, 4>;
