@@ -110,10 +110,12 @@ absl::StatusOr<ActivationPlan> PlanActivations(const ForwardShape& shape,
   int64_t exceeds = request.tokens;
   while (exceeds - fits > 1) {
     const int64_t middle = fits + (exceeds - fits) / 2;
-    (PlanOf(shape, request, smallest, middle).bytes <= request.available_bytes ? fits : exceeds) = middle;
+    (PlanOf(shape, request, smallest, middle).bytes <= request.available_bytes ? fits : exceeds) =
+        middle;
   }
   if (fits < std::max<int64_t>(request.min_tokens, 1)) {
-    const int64_t needed = PlanOf(shape, request, smallest, std::max<int64_t>(request.min_tokens, 1)).bytes;
+    const int64_t needed =
+        PlanOf(shape, request, smallest, std::max<int64_t>(request.min_tokens, 1)).bytes;
     return absl::ResourceExhaustedError(
         absl::StrCat("activations for ", request.min_tokens, " tokens take ", needed, " bytes, ",
                      std::max<int64_t>(request.available_bytes, 0), " are left for them; ", fits,

@@ -13,21 +13,14 @@
 #include "engine/run/cuda/cuda_memory.h"
 #include "engine/run/cuda/cuda_pass.h"
 #include "engine/run/cuda/cuda_status.h"
-#include "engine/run/cuda/matmul_cache.h"
-#include "engine/run/cuda/matmul_tuner.h"
+#include "engine/run/cuda/cuda_warm_up.h"
 #include "engine/run/cuda/weight_loader.h"
-#include "kernels/cuda/few_rows_matmul.h"
-#include "kernels/cuda/random_fill.h"
 
 namespace quiver {
 namespace {
 
 // A launch of attention, and a chunk of everything else, is predicted to be no longer than this.
 constexpr double kMaxOperationUs = 3000;
-
-constexpr const char* ArithmeticName(ComputeType type) {
-  return type == ComputeType::kBfloat16 ? "bf16" : "f16";
-}
 
 class CudaBackend : public Backend {
  public:
@@ -42,10 +35,7 @@ class CudaBackend : public Backend {
                           const CudaBackendOptions& options);
   absl::Status TakeMemory(const WeightLayout& layout, const Weights* weights);
   void MakeExecutor(const ModelConfig& config, const CudaBackendOptions& options);
-  absl::Status Tune(const CudaOptions& options);
   absl::Status WarmUp();
-  // A pass of sequences of `lengths`, as far as the region allows, by steps.
-  absl::Status RunOnce(const std::vector<int64_t>& lengths, PassRegion* region);
   absl::Status Account(const CudaOptions& options);
 
   CudaDevice device_;
@@ -118,8 +108,11 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
   if (status.ok()) status = TakeMemory(layout, weights);
   if (!status.ok()) return status;
   MakeExecutor(config, options);
-  status = Tune(options.cuda);
-  if (status.ok()) status = WarmUp();
+  const absl::StatusOr<bool> measured =
+      ChooseAlgorithms(device_, options.cuda, *executor_, *first_, matmul_.get());
+  if (!measured.ok()) return measured.status();
+  measured_ = *measured;
+  status = WarmUp();
   if (status.ok()) status = Account(options.cuda);
   return status;
 }
@@ -188,33 +181,6 @@ void CudaBackend::MakeExecutor(const ModelConfig& config, const CudaBackendOptio
   executor_ = std::make_unique<CudaExecutor>(executor, model_.get());
 }
 
-absl::Status CudaBackend::Tune(const CudaOptions& options) {
-  const ActivationLayout& layout = first_->layout();
-  const cpu::StoredType type =
-      options.dtype == ComputeType::kBfloat16 ? cpu::StoredType::kBF16 : cpu::StoredType::kF16;
-  // What products read: as many values as the activations they stand for, near 1 in size.
-  CudaCalls calls;
-  const auto fill = [&](int64_t begin, int64_t end, uint64_t seed) {
-    calls(RandomFill({.mean = 0, .range = 1.7f, .seed = seed}, type, (end - begin) / 2,
-                     first_->device(begin), first_->stream()),
-          "making random activations");
-  };
-  fill(layout.projected, shape_.prune_last ? layout.pooled_residual : layout.input, 1);
-  if (shape_.prune_last) fill(layout.pooled_query, layout.input, 2);
-  if (!calls.ok()) return calls.status();
-
-  const std::string identity = absl::StrCat(device_.Identity(), " ", ArithmeticName(options.dtype));
-  const std::string path = MatmulCachePath(options.cache_dir, identity);
-  MatmulCache cache = MatmulCache::Load(path, identity);
-  const RowBlock block = executor_->WholeChunk(*first_);
-  const absl::Status status = TuneMatmuls(model_->Matmuls(block, executor_->WholePooled(*first_)),
-                                          block.scratch, matmul_.get(), &cache);
-  measured_ = cache.changed();
-  // Where it cannot be kept, the next start takes as long as this one.
-  if (status.ok() && measured_ && !path.empty()) (void)cache.Save(path);
-  return status;
-}
-
 absl::Status CudaBackend::WarmUp() {
   const absl::StatusOr<DeviceUse> before = CurrentDeviceUse();
   if (!before.ok()) return before.status();
@@ -226,36 +192,11 @@ absl::Status CudaBackend::WarmUp() {
   if (!after.ok()) return after.status();
   graph_bytes_ = std::max<int64_t>(0, after->used_bytes - before->used_bytes);
 
-  // By steps what graphs do not load: long sequences, and each number of rows that our own product
-  // has a kernel for.
-  std::vector<std::vector<int64_t>> batches = {{1, 64, grant_.max_sequence_tokens}};
-  for (int64_t rows = 8; rows <= kMaxFewRows; rows += 8) {
-    batches.emplace_back(static_cast<size_t>(rows), 1);
-  }
   for (PassRegion* region : {first_.get(), second_.get()}) {
-    for (const std::vector<int64_t>& lengths : batches) {
-      const absl::Status status = RunOnce(lengths, region);
-      if (!status.ok()) return status;
-    }
+    const absl::Status status = LoadKernels(*executor_, grant_.max_sequence_tokens, region);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
-}
-
-absl::Status CudaBackend::RunOnce(const std::vector<int64_t>& lengths, PassRegion* region) {
-  PackedBatch batch;
-  int64_t left = region->limits().tokens;
-  for (const int64_t length : lengths) {
-    const int64_t tokens = std::min(length, left);
-    left -= tokens;
-    if (tokens == 0) break;
-    batch.Append(std::vector<TokenId>(static_cast<size_t>(tokens), 0), {.dimensions = 1});
-  }
-  CudaPass pass(*executor_, nullptr, region, batch);
-  for (;;) {
-    const absl::StatusOr<bool> done = pass.Run(0);
-    if (!done.ok()) return done.status();
-    if (*done) return absl::OkStatus();
-  }
 }
 
 absl::Status CudaBackend::Account(const CudaOptions& options) {

@@ -56,14 +56,16 @@ absl::Status CudaExecutor::Enqueue(const PassOp& op, const DeviceBatch& batch,
   return calls.status();
 }
 
-RowBlock CudaExecutor::WholeChunk(const PassRegion& region) const {
-  return Chunk(DeviceBatch(), region, 0, region.limits().chunk_tokens);
-}
-
-RowBlock CudaExecutor::WholePooled(const PassRegion& region) const {
+std::vector<MatmulCase> CudaExecutor::Matmuls(const PassRegion& region) const {
   DeviceBatch batch;
   batch.sequences = region.limits().sequences;
-  return Pooled(batch, region);
+  return model_->Matmuls(Chunk(batch, region, 0, region.limits().chunk_tokens),
+                         Pooled(batch, region));
+}
+
+MatmulScratch CudaExecutor::Scratch(const PassRegion& region) const {
+  return {region.device(region.layout().workspace), kWorkspaceBytes,
+          region.device(region.layout().few_rows), region.stream()};
 }
 
 RowBlock CudaExecutor::Chunk(const DeviceBatch& batch, const PassRegion& region, int64_t begin,
@@ -78,8 +80,7 @@ RowBlock CudaExecutor::Chunk(const DeviceBatch& batch, const PassRegion& region,
   block.inner = region.device(layout.inner);
   block.projected_stride = options_.shape.projection_width();
   block.projected = region.device(layout.projected) + 2 * begin * block.projected_stride;
-  block.scratch = {region.device(layout.workspace), kWorkspaceBytes, region.device(layout.few_rows),
-                   region.stream()};
+  block.scratch = Scratch(region);
   return block;
 }
 

@@ -41,9 +41,9 @@ class CudaExecutor {
     return region.layout().vectors - region.layout().results + vector_bytes;
   }
 
-  // Every row of a chunk of a region, and every pooled row: what products are measured on.
-  RowBlock WholeChunk(const PassRegion& region) const;
-  RowBlock WholePooled(const PassRegion& region) const;
+  // The model's products, for as many rows as the region may have, and what they may use there.
+  std::vector<MatmulCase> Matmuls(const PassRegion& region) const;
+  MatmulScratch Scratch(const PassRegion& region) const;
 
  private:
   RowBlock Chunk(const DeviceBatch& batch, const PassRegion& region, int64_t begin,
