@@ -58,6 +58,8 @@ struct ModelConfig {
 
   // "none", or the quantization scheme that config.json declares.
   std::string quantization = "none";
+
+  friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
 
 // Reads and checks the files of `model_dir`. Errors name the file, the key, what is allowed and

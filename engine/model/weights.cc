@@ -164,6 +164,14 @@ absl::StatusOr<std::unique_ptr<Weights>> Weights::Open(const std::string& model_
   return weights;
 }
 
+std::unique_ptr<Weights> Weights::InMemory(std::map<std::string, TensorView, std::less<>> tensors,
+                                           std::shared_ptr<const void> memory) {
+  std::unique_ptr<Weights> weights(new Weights());
+  weights->tensors_ = std::move(tensors);
+  weights->memory_ = std::move(memory);
+  return weights;
+}
+
 absl::StatusOr<TensorView> Weights::Get(absl::string_view name,
                                         absl::Span<const int64_t> shape) const {
   const auto it = tensors_.find(name);
@@ -199,7 +207,7 @@ int64_t Weights::num_bytes() const {
 }
 
 void Weights::DropPages(const TensorView& tensor) const {
-  DropPageRange(tensor.data, tensor.size_bytes);
+  if (memory_ == nullptr) DropPageRange(tensor.data, tensor.size_bytes);
 }
 
 std::string Weights::Fingerprint(int num_threads) const {
@@ -218,7 +226,7 @@ std::string Weights::Fingerprint(int num_threads) const {
     for (size_t i = next++; i < pieces.size(); i = next++) {
       digests[i] = HexDigest(
           absl::string_view(reinterpret_cast<const char*>(pieces[i].data()), pieces[i].size()));
-      DropPageRange(pieces[i].data(), pieces[i].size());
+      if (memory_ == nullptr) DropPageRange(pieces[i].data(), pieces[i].size());
     }
   };
   std::vector<std::thread> threads;

@@ -59,6 +59,10 @@ class Weights {
   // agree. DATA_LOSS names file and tensor; NOT_FOUND names the missing file.
   static absl::StatusOr<std::unique_ptr<Weights>> Open(const std::string& model_dir);
 
+  // Tensors that lie in memory, which `memory` keeps. DropPages() leaves them there.
+  static std::unique_ptr<Weights> InMemory(std::map<std::string, TensorView, std::less<>> tensors,
+                                           std::shared_ptr<const void> memory);
+
   ~Weights();
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
@@ -88,6 +92,7 @@ class Weights {
   absl::Status AddFile(const std::string& path);
 
   std::vector<std::unique_ptr<MappedFile>> files_;
+  std::shared_ptr<const void> memory_;
   std::map<std::string, TensorView, std::less<>> tensors_;
 };
 
