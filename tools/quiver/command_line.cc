@@ -93,6 +93,7 @@ int RunCommandLine(int argc, char** argv) {
   AddTokenizeCommand(&app, &exit_code);
   AddInfoCommand(&app, &exit_code);
   AddDoctorCommand(&app, &exit_code);
+  AddBenchCommand(&app, &exit_code);
   AddMakeCheckpointCommand(&app, &exit_code);
   AddHelpCommand(&app);
   try {

@@ -24,6 +24,7 @@ void AddEmbedCommand(CLI::App* app, int* exit_code);
 void AddTokenizeCommand(CLI::App* app, int* exit_code);
 void AddInfoCommand(CLI::App* app, int* exit_code);
 void AddDoctorCommand(CLI::App* app, int* exit_code);
+void AddBenchCommand(CLI::App* app, int* exit_code);
 void AddMakeCheckpointCommand(CLI::App* app, int* exit_code);
 
 // The whole program.

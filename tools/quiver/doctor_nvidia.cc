@@ -1,6 +1,3 @@
-// NVIDIA's libraries are opened where they are found, by the names and signatures of their public C
-// interfaces, so that this program needs none of them.
-#include <dlfcn.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -13,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "tools/quiver/doctor_checks.h"
+#include "tools/quiver/dynamic_library.h"
 
 namespace quiver {
 namespace {
@@ -22,29 +20,6 @@ constexpr int kCudaMajor = 13;
 constexpr int kMinComputeMajor = 8;
 constexpr bool kBuiltWithCuda = QUIVER_HAS_CUDA != 0;
 
-class Library {
- public:
-  explicit Library(const std::string& name)
-      : handle_(dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL)) {}
-  // Stays open: CUDA's libraries do not bear being closed.
-
-  bool found() const { return handle_ != nullptr; }
-
-  // Calls a function that returns 0 for success; false as well if there is none of that name.
-  template <typename... Args>
-  bool Call(const char* name, Args... args) const {
-    if (handle_ == nullptr) return false;
-    using Function = int (*)(Args...);
-    const auto function = reinterpret_cast<Function>(dlsym(handle_, name));
-    return function != nullptr && function(args...) == 0;
-  }
-
-  void* Find(const char* name) const { return found() ? dlsym(handle_, name) : nullptr; }
-
- private:
-  void* handle_;
-};
-
 // CUdevice_attribute.
 constexpr int kComputeMajor = 75, kComputeMinor = 76;
 // nvmlMemory_t.
@@ -52,7 +27,7 @@ struct NvmlMemory {
   unsigned long long total, free, used;
 };
 
-int64_t FreeBytes(const Library& nvml, int device) {
+int64_t FreeBytes(const DynamicLibrary& nvml, int device) {
   void* handle = nullptr;
   NvmlMemory memory{};
   return nvml.Call("nvmlDeviceGetHandleByIndex_v2", static_cast<unsigned>(device), &handle) &&
@@ -61,7 +36,7 @@ int64_t FreeBytes(const Library& nvml, int device) {
              : -1;
 }
 
-Finding CheckDevice(const Library& cuda, const Library& nvml, int device) {
+Finding CheckDevice(const DynamicLibrary& cuda, const DynamicLibrary& nvml, int device) {
   char name[128] = "";
   size_t bytes = 0;
   int major = 0, minor = 0;
@@ -91,7 +66,7 @@ Finding CheckCublas(bool wanted) {
   const char* home = std::getenv("CUDA_HOME");
   for (const std::string& folder :
        {std::string(), absl::StrCat(home != nullptr ? home : "/usr/local/cuda", "/lib64/")}) {
-    const Library cublas(folder + file);
+    const DynamicLibrary cublas(folder + file);
     using Version = size_t (*)();
     if (const auto version = reinterpret_cast<Version>(cublas.Find("cublasLtGetVersion"))) {
       finding.detail = absl::StrCat(folder, file, ", version ", version());
@@ -145,7 +120,7 @@ Finding CheckNvcc(bool wanted) {
   return finding;
 }
 
-Finding CheckDriver(const Library& cuda) {
+Finding CheckDriver(const DynamicLibrary& cuda) {
   Finding finding{.name = "nvidia driver", .verdict = Verdict::kOk, .detail = "", .advice = ""};
   const bool kernel_side = std::filesystem::exists("/proc/driver/nvidia/version");
   if (!cuda.found()) {
@@ -180,8 +155,8 @@ Finding CheckDriver(const Library& cuda) {
 }  // namespace
 
 std::vector<Finding> CheckNvidia() {
-  const Library cuda("libcuda.so.1");
-  const Library nvml("libnvidia-ml.so.1");
+  const DynamicLibrary cuda("libcuda.so.1");
+  const DynamicLibrary nvml("libnvidia-ml.so.1");
   nvml.Call("nvmlInit_v2");
   std::vector<Finding> findings = {CheckDriver(cuda)};
   int devices = 0;
