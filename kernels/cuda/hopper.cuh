@@ -74,9 +74,78 @@ __device__ __forceinline__ void CopyBox3(uint32_t shared, const CUtensorMap* map
       : "memory");
 }
 
+// What is read once should leave the cache first.
+__device__ __forceinline__ uint64_t EvictFirstPolicy() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+__device__ __forceinline__ void CopyBox2(uint32_t shared, const CUtensorMap* map, int x, int y,
+                                         uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3}], [%4];" ::"r"(shared),
+      "l"(map), "r"(x), "r"(y), "r"(barrier)
+      : "memory");
+}
+
+__device__ __forceinline__ void CopyBox2(uint32_t shared, const CUtensorMap* map, int x, int y,
+                                         uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared),
+      "l"(map), "r"(x), "r"(y), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
+// Into the cache only.
+__device__ __forceinline__ void PrefetchBox2(const CUtensorMap* map, int x, int y) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(map), "r"(x),
+               "r"(y)
+               : "memory");
+}
+
 // Orders ordinary shared-memory writes before reads by the copy engine and the tensor cores.
 __device__ __forceinline__ void FenceAsyncProxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// ---- clusters ----
+
+__device__ __forceinline__ int ClusterRank() {
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+__device__ __forceinline__ int ClusterBlocks() {
+  int blocks;
+  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
+  return blocks;
+}
+
+// Among all threads of the cluster; orders their accesses to each other's shared memory.
+__device__ __forceinline__ void ClusterSync() {
+  asm volatile(
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
+          : "memory");
+}
+
+// From `address` of the shared memory of the cluster's block `rank`.
+__device__ __forceinline__ float4 LoadFromBlock(uint32_t address, int rank) {
+  float4 value;
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %4, %5;\n"
+      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [remote];\n"
+      "}"
+      : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+      : "r"(address), "r"(rank)
+      : "memory");
+  return value;
 }
 
 // ---- registers ----
@@ -177,6 +246,47 @@ __device__ __forceinline__ void MmaRegisters(float (&d)[64], const uint32_t (&a)
     QUIVER_WGMMA("bf16");
   }
 #undef QUIVER_WGMMA
+}
+
+// d += a b^T: 64 x N of a warpgroup, N = 2 * kCount; a and b both with 16 summed columns in shared
+// memory.
+template <typename T, int kCount>
+__device__ __forceinline__ void MmaSharedNarrow(float (&d)[kCount], uint64_t a, uint64_t b) {
+#define QUIVER_WGMMA_N(N, TYPE, REGISTERS, A_AND_B, ...)                                     \
+  asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\nwgmma.mma_async.sync.aligned.m64n" N \
+               "k16.f32." TYPE "." TYPE " {" REGISTERS "}, " A_AND_B ", p, 1, 1, 0, 0;\n}"   \
+               : __VA_ARGS__                                                                 \
+               : "l"(a), "l"(b))
+#define QUIVER_WGMMA(N, REGISTERS, A_AND_B, ...)                \
+  if constexpr (std::is_same_v<T, __half>) {                    \
+    QUIVER_WGMMA_N(N, "f16", REGISTERS, A_AND_B, __VA_ARGS__);  \
+  } else {                                                      \
+    QUIVER_WGMMA_N(N, "bf16", REGISTERS, A_AND_B, __VA_ARGS__); \
+  }
+  if constexpr (kCount == 4) {
+    QUIVER_WGMMA("8", "%0, %1, %2, %3", "%4, %5", "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]))
+  } else if constexpr (kCount == 8) {
+    QUIVER_WGMMA("16", "%0, %1, %2, %3, %4, %5, %6, %7", "%8, %9", "+f"(d[0]), "+f"(d[1]),
+                 "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]))
+  } else if constexpr (kCount == 16) {
+    QUIVER_WGMMA("32", "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15",
+                 "%16, %17", "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),
+                 "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),
+                 "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]))
+  } else {
+    static_assert(kCount == 32);
+    QUIVER_WGMMA("64",
+                 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, "
+                 "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31",
+                 "%32, %33", "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),
+                 "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),
+                 "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]),
+                 "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+                 "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
+                 "+f"(d[30]), "+f"(d[31]))
+  }
+#undef QUIVER_WGMMA
+#undef QUIVER_WGMMA_N
 }
 
 #undef QUIVER_WGMMA_D

@@ -1,7 +1,8 @@
-// Times the product for few rows on the shapes of a Qwen3-Embedding-4B layer, beside a copy and
-// cuBLASLt measured in the same run, then whole passes of the model's layers from these kernels.
-// Each call has a weight of its own, 36 of them (7.27 GB in all), so that the cache holds none.
-// Random data; medians of interleaved rounds of graphs.
+// Times the product for few rows on the shapes of a Qwen3-Embedding-4B layer, by each kernel and,
+// on Hopper, by what its kernel leaves open, beside a copy and cuBLASLt measured in the same run;
+// then whole passes of the model's layers from these kernels. Each call has a weight of its own, 36
+// of them (7.27 GB in all), so that the cache holds none. Random data; medians of interleaved
+// rounds of graphs.
 //
 //   few_rows_matmul_bench [--json FILE] [rounds]
 #include <cublasLt.h>
@@ -19,6 +20,7 @@
 
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/few_rows_kernels.h"
 #include "kernels/cuda/few_rows_matmul.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope.h"
@@ -47,6 +49,29 @@ void Check(cublasStatus_t status) {
   std::fprintf(stderr, "cuBLASLt: status %d\n", static_cast<int>(status));
   std::exit(1);
 }
+
+// A kernel and what it leaves open.
+struct Way {
+  const char* name;
+  bool is_hopper;
+  bool is_for_passes;
+  quiver::FewRowsSm90Options options;
+};
+
+const Way kWays[] = {
+    {"portable", false, true, {}},
+    {"hopper", true, true, {}},
+    {"113 KB", true, true, {.shared_bytes = 113 * 1024}},
+    {"227 KB", true, true, {.shared_bytes = 227 * 1024}},
+    {"next at once", true, true, {.starts_next_late = false}},
+    {"no prefetch", true, true, {.prefetch_stages = 0}},
+    {"prefetch 8", true, true, {.prefetch_stages = 8}},
+    {"prefetch all", true, true, {.prefetch_stages = 1 << 20}},
+    {"clusters of 1", true, false, {.cluster_blocks = 1}},
+    {"clusters of 2", true, true, {.cluster_blocks = 2}},
+    {"clusters of 4", true, true, {.cluster_blocks = 4}},
+    {"clusters of 8", true, false, {.cluster_blocks = 8}},
+};
 
 struct Shape {
   const char* name;
@@ -123,8 +148,13 @@ class CublasProduct {
   void* workspace_;
 };
 
-void FewRows(const void* x, int64_t k, const void* weight, void* y, int64_t n, int rows,
-             void* workspace, cudaStream_t stream) {
+void Multiply(const Way& way, const quiver::FewRowsTensors& tensors, cudaStream_t stream) {
+  Check(way.is_hopper ? quiver::FewRowsSm90(tensors, way.options, stream)
+                      : quiver::FewRowsSm80(tensors, stream));
+}
+
+void FewRows(const Way& way, const void* x, int64_t k, const void* weight, void* y, int64_t n,
+             int rows, void* workspace, cudaStream_t stream) {
   quiver::FewRowsTensors tensors;
   tensors.x = x;
   tensors.x_stride = k;
@@ -135,14 +165,14 @@ void FewRows(const void* x, int64_t k, const void* weight, void* y, int64_t n, i
   tensors.out_features = n;
   tensors.in_features = k;
   tensors.workspace = workspace;
-  Check(quiver::FewRowsMatmul(tensors, stream));
+  Multiply(way, tensors, stream);
 }
 
 // One pass of one sequence through all layers: from the residual to the residual.
 class Pass {
  public:
-  Pass(const std::vector<Shape>& shapes, int rows, void* workspace)
-      : shapes_(shapes), rows_(rows), workspace_(workspace) {
+  Pass(const Way& way, const std::vector<Shape>& shapes, int rows, void* workspace)
+      : way_(way), shapes_(shapes), rows_(rows), workspace_(workspace) {
     std::vector<int32_t> positions;
     for (int i = 0; i < rows; ++i) positions.push_back(i);
     Check(cudaMemcpy(positions_, positions.data(), positions.size() * 4, cudaMemcpyHostToDevice));
@@ -199,7 +229,7 @@ class Pass {
       tensors.out_features = kHidden;
       tensors.in_features = kIntermediate;
       tensors.workspace = workspace_;
-      Check(quiver::FewRowsMatmul(tensors, stream));
+      Multiply(way_, tensors, stream);
     }
   }
 
@@ -218,10 +248,11 @@ class Pass {
   }
 
   void Product(size_t shape, int layer, const void* x, void* y, cudaStream_t stream) const {
-    FewRows(x, shapes_[shape].k, shapes_[shape].weights[static_cast<size_t>(layer)], y,
+    FewRows(way_, x, shapes_[shape].k, shapes_[shape].weights[static_cast<size_t>(layer)], y,
             shapes_[shape].n, rows_, workspace_, stream);
   }
 
+  const Way& way_;
   const std::vector<Shape>& shapes_;
   int rows_;
   void* workspace_;
@@ -296,21 +327,29 @@ int main(int argc, char** argv) {
                        const std::function<void()>& work) {
     all.push_back({name, rows, bytes, std::make_unique<quiver::Graph>(stream, work), {}});
   };
-  for (const int rows : {1, 8, 16, 32, 64}) {
+  const bool is_hopper = properties.major == 9;
+  for (const int rows : {1, 8, 32, 64}) {
     for (const Shape& shape : shapes) {
       const double bytes = static_cast<double>(shape.n * shape.k) * 2 * kLayers;
-      add(shape.name, rows, bytes, [&] {
-        for (void* weight : shape.weights) {
-          FewRows(data.x, shape.k, weight, data.y, shape.n, rows, workspace, stream);
-        }
-      });
+      for (const Way& way : kWays) {
+        if (way.is_hopper && !is_hopper) continue;
+        add(std::string(shape.name) + ", " + way.name, rows, bytes, [&] {
+          for (void* weight : shape.weights) {
+            FewRows(way, data.x, shape.k, weight, data.y, shape.n, rows, workspace, stream);
+          }
+        });
+      }
       products.push_back(std::make_unique<CublasProduct>(shape, rows, data, stream));
       add(std::string(shape.name) + ", cublasLt", rows, bytes, [&] {
         for (void* weight : shape.weights) products.back()->Run(weight, data, stream);
       });
     }
-    passes.push_back(std::make_unique<Pass>(shapes, rows, workspace));
-    add("pass of 36 layers", rows, all_bytes, [&] { passes.back()->Run(stream); });
+    for (const Way& way : kWays) {
+      if (!way.is_for_passes || (way.is_hopper && !is_hopper)) continue;
+      passes.push_back(std::make_unique<Pass>(way, shapes, rows, workspace));
+      add(std::string("36 layers, ") + way.name, rows, all_bytes,
+          [&] { passes.back()->Run(stream); });
+    }
   }
 
   const size_t copy_bytes = size_t{1} << 30;
@@ -329,7 +368,7 @@ int main(int argc, char** argv) {
   const double copy_rate = 2.0 * static_cast<double>(copy_bytes) / quiver::Median(copy_ms) * 1e-6;
   std::printf("%s, BF16, median of %d rounds; copy %.0f GB/s; weights of 36 layers %.2f GB\n",
               properties.name, rounds, copy_rate, all_bytes * 1e-9);
-  std::printf("%-20s %5s %10s %10s %8s %6s\n", "work", "rows", "ms", "us a layer", "GB/s", "ratio");
+  std::printf("%-26s %5s %10s %10s %8s %6s\n", "work", "rows", "ms", "us a layer", "GB/s", "ratio");
   std::FILE* json = json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w");
   if (json != nullptr) {
     std::fprintf(json, "{\"device\": \"%s\", \"copy_gb_per_s\": %.1f, \"rows\": [", properties.name,
@@ -339,7 +378,7 @@ int main(int argc, char** argv) {
   for (const Measured& measured : all) {
     const double ms = quiver::Median(measured.ms);
     const double rate = measured.bytes / ms * 1e-6;
-    std::printf("%-20s %5d %10.3f %10.2f %8.0f %6.2f\n", measured.name.c_str(), measured.rows, ms,
+    std::printf("%-26s %5d %10.3f %10.2f %8.0f %6.2f\n", measured.name.c_str(), measured.rows, ms,
                 ms * 1e3 / kLayers, rate, rate / copy_rate);
     if (json != nullptr) {
       std::fprintf(json,

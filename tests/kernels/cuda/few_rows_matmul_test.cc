@@ -1,12 +1,16 @@
-// The device's product for few rows against plain arithmetic. Skipped where there is no device.
+// The device's product for few rows against plain arithmetic, by the kernel of choice and by each
+// one alone. Skipped where there is no device, or not the one a kernel is for.
 #include "kernels/cuda/few_rows_matmul.h"
 
 #include <cstdint>
 #include <limits>
+#include <ostream>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/few_rows_kernels.h"
 #include "tests/kernels/cuda/device_memory.h"
 
 namespace quiver {
@@ -16,8 +20,49 @@ namespace {
 constexpr double kF32Tolerance = 5e-7;
 constexpr int64_t kRows[] = {1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 57, 64};
 
-class FewRowsMatmulTest : public DeviceTest {
+enum class Kernel { kChosen, kPortable, kHopper };
+
+struct Way {
+  const char* name;
+  Kernel kernel;
+  FewRowsSm90Options options;
+};
+
+std::ostream& operator<<(std::ostream& out, const Way& way) { return out << way.name; }
+
+constexpr int kWholeMultiprocessorBytes = 227 * 1024;
+const Way kWays[] = {
+    {"Chosen", Kernel::kChosen, {}},
+    {"Portable", Kernel::kPortable, {}},
+    {"HopperClustersOf1", Kernel::kHopper, {.cluster_blocks = 1}},
+    {"HopperClustersOf2", Kernel::kHopper, {.cluster_blocks = 2}},
+    {"HopperClustersOf4", Kernel::kHopper, {.cluster_blocks = 4}},
+    {"HopperClustersOf8", Kernel::kHopper, {.cluster_blocks = 8}},
+    {"HopperLongRing", Kernel::kHopper, {.shared_bytes = kWholeMultiprocessorBytes}},
+    {"HopperNextAtOnce", Kernel::kHopper, {.starts_next_late = false, .prefetch_stages = 0}},
+};
+
+class FewRowsMatmulTest : public DeviceTest, public testing::WithParamInterface<Way> {
  protected:
+  void SetUp() override {
+    DeviceTest::SetUp();
+    if (IsSkipped() || GetParam().kernel != Kernel::kHopper) return;
+    int major = 0;
+    ASSERT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+    if (major != 9) GTEST_SKIP() << "for Hopper only";
+  }
+
+  static cudaError_t Run(const FewRowsTensors& tensors) {
+    switch (GetParam().kernel) {
+      case Kernel::kPortable:
+        return FewRowsSm80(tensors, nullptr);
+      case Kernel::kHopper:
+        return FewRowsSm90(tensors, GetParam().options, nullptr);
+      default:
+        return FewRowsMatmul(tensors, nullptr);
+    }
+  }
+
   // A workspace, which calls must leave fit for the next one.
   static void* Workspace() {
     static DeviceBuffer<unsigned char>* const workspace = [] {
@@ -47,7 +92,7 @@ class FewRowsMatmulTest : public DeviceTest {
   // y for the first `rows` rows of x.
   static HalfMatrix Product(const HalfMatrix& x, const HalfMatrix& weight, int64_t rows) {
     HalfMatrix y(rows, weight.rows(), x.type());
-    EXPECT_EQ(FewRowsMatmul(TensorsOf(x, weight, y), nullptr), cudaSuccess);
+    EXPECT_EQ(Run(TensorsOf(x, weight, y)), cudaSuccess);
     y.Download();
     return y;
   }
@@ -74,7 +119,7 @@ std::vector<double> PlainProduct(const HalfMatrix& x, const HalfMatrix& weight) 
   return product;
 }
 
-TEST_F(FewRowsMatmulTest, ProductsAreThoseOfPlainArithmetic) {
+TEST_P(FewRowsMatmulTest, ProductsAreThoseOfPlainArithmetic) {
   std::mt19937 rng(1);
   for (const HalfType type : {HalfType::kBf16, HalfType::kF16}) {
     // Whole and broken tiles, chunks and shares of blocks; more blocks than tiles, and fewer.
@@ -106,7 +151,7 @@ TEST_F(FewRowsMatmulTest, ProductsAreThoseOfPlainArithmetic) {
   }
 }
 
-TEST_F(FewRowsMatmulTest, RowHasTheSameBitsWhateverSharesItsBatch) {
+TEST_P(FewRowsMatmulTest, RowHasTheSameBitsWhateverSharesItsBatch) {
   std::mt19937 rng(2);
   for (const auto& [n, k] :
        std::vector<std::pair<int64_t, int64_t>>{{6144, 2560}, {2560, 4096}, {2560, 9728}}) {
@@ -124,7 +169,7 @@ TEST_F(FewRowsMatmulTest, RowHasTheSameBitsWhateverSharesItsBatch) {
   }
 }
 
-TEST_F(FewRowsMatmulTest, CallsInARowSeeWhatTheOneBeforeWrote) {
+TEST_P(FewRowsMatmulTest, CallsInARowSeeWhatTheOneBeforeWrote) {
   std::mt19937 rng(3);
   constexpr int64_t kSize = 1024;
   const HalfMatrix x = HalfMatrix::Random(&rng, 32, kSize, HalfType::kBf16);
@@ -140,14 +185,14 @@ TEST_F(FewRowsMatmulTest, CallsInARowSeeWhatTheOneBeforeWrote) {
   HalfMatrix even = x;
   HalfMatrix odd(32, kSize, HalfType::kBf16);
   for (int i = 0; i < 15; ++i) {
-    ASSERT_CUDA(FewRowsMatmul(TensorsOf(even, weight, odd), nullptr));
-    ASSERT_CUDA(FewRowsMatmul(TensorsOf(odd, weight, even), nullptr));
+    ASSERT_CUDA(Run(TensorsOf(even, weight, odd)));
+    ASSERT_CUDA(Run(TensorsOf(odd, weight, even)));
   }
   even.Download();
   for (int64_t r = 0; r < 32; ++r) ASSERT_EQ(even.RowBits(r), waited.RowBits(r)) << r;
 }
 
-TEST_F(FewRowsMatmulTest, BadRowStaysAlone) {
+TEST_P(FewRowsMatmulTest, BadRowStaysAlone) {
   std::mt19937 rng(4);
   HalfMatrix x = HalfMatrix::Random(&rng, 32, 328, HalfType::kBf16);
   const HalfMatrix weight = RandomWeight(&rng, 1000, 328, HalfType::kBf16);
@@ -165,7 +210,7 @@ TEST_F(FewRowsMatmulTest, BadRowStaysAlone) {
   }
 }
 
-TEST_F(FewRowsMatmulTest, CountersAreZeroAfterwards) {
+TEST_P(FewRowsMatmulTest, CountersAreZeroAfterwards) {
   std::mt19937 rng(5);
   const HalfMatrix x = HalfMatrix::Random(&rng, 64, 4096, HalfType::kBf16);
   const HalfMatrix weight = RandomWeight(&rng, 2560, 4096, HalfType::kBf16);
@@ -176,7 +221,10 @@ TEST_F(FewRowsMatmulTest, CountersAreZeroAfterwards) {
   EXPECT_EQ(counters, std::vector<int32_t>(4096));
 }
 
-TEST_F(FewRowsMatmulTest, RefusesWhatTheContractExcludes) {
+using FewRowsContractTest = FewRowsMatmulTest;
+INSTANTIATE_TEST_SUITE_P(Contract, FewRowsContractTest, testing::Values(kWays[0]));
+
+TEST_P(FewRowsContractTest, RefusesWhatTheContractExcludes) {
   const HalfMatrix x(65, 64, HalfType::kBf16);
   const HalfMatrix weight(128, 64, HalfType::kBf16, 0);
   const HalfMatrix y(65, 128, HalfType::kBf16);
@@ -206,6 +254,9 @@ TEST_F(FewRowsMatmulTest, RefusesWhatTheContractExcludes) {
   EXPECT_TRUE(refused(bad));
   ASSERT_CUDA(cudaDeviceSynchronize());
 }
+
+INSTANTIATE_TEST_SUITE_P(Ways, FewRowsMatmulTest, testing::ValuesIn(kWays),
+                         [](const auto& way) { return std::string(way.param.name); });
 
 }  // namespace
 }  // namespace quiver
