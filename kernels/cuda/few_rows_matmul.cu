@@ -30,7 +30,7 @@ cudaError_t FewRowsMatmul(const FewRowsTensors& tensors, cudaStream_t stream) {
   error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (error != cudaSuccess) return error;
   if (major == 9) {
-    error = FewRowsSm90(tensors, {}, stream);
+    error = FewRowsSm90(tensors, stream);
     if (error != cudaErrorNotSupported) return error;
   }
   return FewRowsSm80(tensors, stream);

@@ -99,13 +99,6 @@ __device__ __forceinline__ void CopyBox2(uint32_t shared, const CUtensorMap* map
       : "memory");
 }
 
-// Into the cache only.
-__device__ __forceinline__ void PrefetchBox2(const CUtensorMap* map, int x, int y) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(map), "r"(x),
-               "r"(y)
-               : "memory");
-}
-
 // Orders ordinary shared-memory writes before reads by the copy engine and the tensor cores.
 __device__ __forceinline__ void FenceAsyncProxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -1,8 +1,8 @@
-// Times the product for few rows on the shapes of a Qwen3-Embedding-4B layer, by each kernel and,
-// on Hopper, by what its kernel leaves open, beside a copy and cuBLASLt measured in the same run;
-// then whole passes of the model's layers from these kernels. Each call has a weight of its own, 36
-// of them (7.27 GB in all), so that the cache holds none. Random data; medians of interleaved
-// rounds of graphs.
+// Times the product for few rows on the shapes of a Qwen3-Embedding-4B layer, by the kernel of
+// choice and the portable one, beside a copy and cuBLASLt measured in the same run; then whole
+// passes of the model's layers from these kernels. Each call has a weight of its own, 36 of them
+// (7.27 GB in all), so that the cache holds none. Random data; medians of interleaved rounds of
+// graphs.
 //
 //   few_rows_matmul_bench [--json FILE] [rounds]
 #include <cublasLt.h>
@@ -50,28 +50,12 @@ void Check(cublasStatus_t status) {
   std::exit(1);
 }
 
-// A kernel and what it leaves open.
 struct Way {
   const char* name;
-  bool is_hopper;
-  bool is_for_passes;
-  quiver::FewRowsSm90Options options;
+  cudaError_t (*multiply)(const quiver::FewRowsTensors& tensors, cudaStream_t stream);
 };
 
-const Way kWays[] = {
-    {"portable", false, true, {}},
-    {"hopper", true, true, {}},
-    {"113 KB", true, true, {.shared_bytes = 113 * 1024}},
-    {"227 KB", true, true, {.shared_bytes = 227 * 1024}},
-    {"next at once", true, true, {.starts_next_late = false}},
-    {"no prefetch", true, true, {.prefetch_stages = 0}},
-    {"prefetch 8", true, true, {.prefetch_stages = 8}},
-    {"prefetch all", true, true, {.prefetch_stages = 1 << 20}},
-    {"clusters of 1", true, false, {.cluster_blocks = 1}},
-    {"clusters of 2", true, true, {.cluster_blocks = 2}},
-    {"clusters of 4", true, true, {.cluster_blocks = 4}},
-    {"clusters of 8", true, false, {.cluster_blocks = 8}},
-};
+const Way kWays[] = {{"chosen", quiver::FewRowsMatmul}, {"portable", quiver::FewRowsSm80}};
 
 struct Shape {
   const char* name;
@@ -148,11 +132,6 @@ class CublasProduct {
   void* workspace_;
 };
 
-void Multiply(const Way& way, const quiver::FewRowsTensors& tensors, cudaStream_t stream) {
-  Check(way.is_hopper ? quiver::FewRowsSm90(tensors, way.options, stream)
-                      : quiver::FewRowsSm80(tensors, stream));
-}
-
 void FewRows(const Way& way, const void* x, int64_t k, const void* weight, void* y, int64_t n,
              int rows, void* workspace, cudaStream_t stream) {
   quiver::FewRowsTensors tensors;
@@ -165,7 +144,7 @@ void FewRows(const Way& way, const void* x, int64_t k, const void* weight, void*
   tensors.out_features = n;
   tensors.in_features = k;
   tensors.workspace = workspace;
-  Multiply(way, tensors, stream);
+  Check(way.multiply(tensors, stream));
 }
 
 // One pass of one sequence through all layers: from the residual to the residual.
@@ -229,7 +208,7 @@ class Pass {
       tensors.out_features = kHidden;
       tensors.in_features = kIntermediate;
       tensors.workspace = workspace_;
-      Multiply(way_, tensors, stream);
+      Check(way_.multiply(tensors, stream));
     }
   }
 
@@ -327,12 +306,10 @@ int main(int argc, char** argv) {
                        const std::function<void()>& work) {
     all.push_back({name, rows, bytes, std::make_unique<quiver::Graph>(stream, work), {}});
   };
-  const bool is_hopper = properties.major == 9;
   for (const int rows : {1, 8, 32, 64}) {
     for (const Shape& shape : shapes) {
       const double bytes = static_cast<double>(shape.n * shape.k) * 2 * kLayers;
       for (const Way& way : kWays) {
-        if (way.is_hopper && !is_hopper) continue;
         add(std::string(shape.name) + ", " + way.name, rows, bytes, [&] {
           for (void* weight : shape.weights) {
             FewRows(way, data.x, shape.k, weight, data.y, shape.n, rows, workspace, stream);
@@ -345,7 +322,6 @@ int main(int argc, char** argv) {
       });
     }
     for (const Way& way : kWays) {
-      if (!way.is_for_passes || (way.is_hopper && !is_hopper)) continue;
       passes.push_back(std::make_unique<Pass>(way, shapes, rows, workspace));
       add(std::string("36 layers, ") + way.name, rows, all_bytes,
           [&] { passes.back()->Run(stream); });
