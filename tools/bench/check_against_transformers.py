@@ -52,9 +52,20 @@ def our_vectors(program, model_dir, batches, options):
         return run.stdout.strip(), np.fromfile(vectors, dtype=np.float32).reshape(count, -1)
 
 
+def attend(module, query, key, value, attention_mask, scaling=None, **_):
+    """Attention with a key and value of its own for each head: in F32, PyTorch has no kernel for shared ones that does without the
+    whole matrix of scores, which for 32K tokens is 128 GiB. No mask: sequences run one by one."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    out = torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scaling,
+                                                           is_causal=module.is_causal and query.shape[2] > 1)
+    return out.transpose(1, 2).contiguous(), None
+
+
 @torch.inference_mode()
 def their_vectors(model_dir, batches, device):
-    model = transformers.AutoModel.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="sdpa").to(device).eval()
+    transformers.AttentionInterface.register("unshared", attend)
+    model = transformers.AutoModel.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="unshared").to(device).eval()
     bert = model.config.model_type == "bert"
     out = []
     sequences = [s for _, batch in batches for s in batch]

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""nDCG@10 of a running server on a retrieval set in BEIR's form (corpus.jsonl, queries.jsonl, qrels.tsv).
+"""nDCG@10 of a running server, or of a model without one, on a retrieval set in BEIR's form (corpus.jsonl, queries.jsonl, qrels.tsv).
 
     retrieval.py --quiver build/run/tools/quiver/quiver --server 127.0.0.1:50051 --query-prompt query DATA [DATA ...]
+    retrieval.py --quiver build/run/tools/quiver/quiver --model DIR --device cuda --query-prompt query DATA [DATA ...]
 
 Documents are embedded without a prompt and cut on the right at the model's limit; those without text are left out. Every
 query is ranked against every document by cosine. --expect-ndcg makes the exit code say whether the score is as expected;
@@ -20,11 +21,14 @@ from retrieval_set import TOLERANCE, RetrievalSet, print_head, print_score
 
 
 def embed(args, texts, options):
-    """Unit vectors [n, dim] of `texts`, through the server."""
+    """Unit vectors [n, dim] of `texts`."""
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder) / "vectors.npy"
-        command = [args.quiver, "embed", "--server", args.server, "--wait", "60", "--input", "-",
-                   "--input-format", "jsonl", "--output", str(output), *options]
+        command = [args.quiver, "embed", "--input", "-", "--input-format", "jsonl", "--output", str(output), *options]
+        command += ["--server", args.server, "--wait", "60"] if args.server else ["--model", args.model]
+        for option in ("device", "dtype"):
+            if getattr(args, option):
+                command += [f"--{option}", getattr(args, option)]
         if args.dimensions:
             command += ["--dimensions", str(args.dimensions)]
         lines = "".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(texts))
@@ -38,7 +42,11 @@ def embed(args, texts, options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quiver", required=True, help="path of the CLI")
-    parser.add_argument("--server", required=True, help="HOST:PORT of its gRPC socket")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--server", help="HOST:PORT of a server's gRPC socket")
+    where.add_argument("--model", help="Hugging Face directory, run by the CLI itself")
+    parser.add_argument("--device", help="with --model: where, as the CLI takes it")
+    parser.add_argument("--dtype", help="with --model: type of the weights on a CUDA device")
     parser.add_argument("--query-prompt", default="", help="the queries' prompt, by name (default: none)")
     parser.add_argument("--dimensions", type=int, default=0, help="length of the vectors (default: the server's)")
     parser.add_argument("--expect-ndcg", type=float, help=f"fail unless each score is within {TOLERANCE} of this")
