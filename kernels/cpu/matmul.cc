@@ -1,7 +1,6 @@
 #include "kernels/cpu/matmul.h"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 #include <vector>
 
@@ -48,7 +47,8 @@ void PackPanel(std::span<const WeightRows> parts, int64_t first, int64_t k, T* p
       if constexpr (sizeof(T) == sizeof(float)) {
         WidenToFloat(part.type, source, k, row.data());
       } else {
-        std::memcpy(row.data(), source, static_cast<size_t>(k) * sizeof(T));
+        std::copy_n(source, static_cast<size_t>(k) * sizeof(T),
+                    reinterpret_cast<std::byte*>(row.data()));
       }
       PackColumn(row.data(), k, panel, r - first);
     }
