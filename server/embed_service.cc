@@ -126,7 +126,7 @@ absl::StatusOr<TokenizeJob::Options> EmbedService::MakeJob(
   TokenizeJob::Options job;
   job.embedder = *embedder;
   job.plan = std::move(resolved->plan);
-  job.inputs = ToCallInputs(inputs, invalid);
+  job.inputs = ToCallInputs(inputs, invalid, (*embedder)->info().vocabulary_size);
   job.submit = {.lane = resolved->lane,
                 .deadline = Deadline(rpc->context()),
                 .cancellation = rpc->cancellation(),

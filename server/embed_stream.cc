@@ -218,10 +218,11 @@ absl::Status EmbedStream::TakeMessage(std::shared_ptr<Batch>* batch) {
   std::vector<std::string> ids(static_cast<size_t>(message->inputs_size()));
   for (size_t i = 0; i < ids.size(); ++i) SetId(message->inputs(static_cast<int>(i)), &ids[i]);
   *batch = std::make_shared<Batch>(
-      TokenizeJob::Options{.embedder = embedder_,
-                           .plan = plan_,
-                           .inputs = ToCallInputs(message->inputs(), invalid),
-                           .submit = submit_},
+      TokenizeJob::Options{
+          .embedder = embedder_,
+          .plan = plan_,
+          .inputs = ToCallInputs(message->inputs(), invalid, embedder_->info().vocabulary_size),
+          .submit = submit_},
       shared_from_this(), items_read_, std::move(ids), std::move(arena));
   items_read_ += (*batch)->size();
   return absl::OkStatus();

@@ -18,12 +18,11 @@ absl::Status UnknownValue(absl::string_view field, Enum value, int max) {
 }
 
 // Ids as the engine has them: the same bits, as every valid one fits 31.
-absl::StatusOr<absl::Span<const TokenId>> ToSpan(const v1::TokenIds& ids) {
+absl::StatusOr<absl::Span<const TokenId>> ToSpan(const v1::TokenIds& ids, int vocabulary_size) {
   for (int i = 0; i < ids.ids_size(); ++i) {
     if (ids.ids(i) > static_cast<uint32_t>(std::numeric_limits<TokenId>::max())) {
-      return FieldError("token_ids",
-                        absl::StrCat("must be less than the vocabulary's size; the id at index ", i,
-                                     " is ", ids.ids(i)));
+      return FieldError("token_ids", absl::StrCat("must be from 0 to ", vocabulary_size - 1,
+                                                  "; the id at index ", i, " is ", ids.ids(i)));
     }
   }
   return absl::MakeConstSpan(reinterpret_cast<const TokenId*>(ids.ids().data()),
@@ -47,7 +46,8 @@ absl::Status CheckInputStrings(const v1::Input& input, size_t position,
   return absl::OkStatus();
 }
 
-CallInput ToCallInput(const v1::Input& input, size_t position, const InvalidStrings& invalid) {
+CallInput ToCallInput(const v1::Input& input, size_t position, const InvalidStrings& invalid,
+                      int vocabulary_size) {
   if (absl::Status status = CheckInputStrings(input, position, invalid); !status.ok()) {
     return {.content = {}, .status = std::move(status)};
   }
@@ -55,7 +55,7 @@ CallInput ToCallInput(const v1::Input& input, size_t position, const InvalidStri
     case v1::Input::kText:
       return {.content = absl::string_view(input.text())};
     case v1::Input::kTokenIds: {
-      absl::StatusOr<absl::Span<const TokenId>> ids = ToSpan(input.token_ids());
+      absl::StatusOr<absl::Span<const TokenId>> ids = ToSpan(input.token_ids(), vocabulary_size);
       if (!ids.ok()) return {.content = {}, .status = ids.status()};
       return {.content = *ids};
     }
@@ -151,10 +151,12 @@ absl::Status CheckItemCount(int count, int limit) {
 }
 
 std::vector<CallInput> ToCallInputs(const google::protobuf::RepeatedPtrField<v1::Input>& inputs,
-                                    const InvalidStrings& invalid) {
+                                    const InvalidStrings& invalid, int vocabulary_size) {
   std::vector<CallInput> out;
   out.reserve(static_cast<size_t>(inputs.size()));
-  for (const v1::Input& input : inputs) out.push_back(ToCallInput(input, out.size(), invalid));
+  for (const v1::Input& input : inputs) {
+    out.push_back(ToCallInput(input, out.size(), invalid, vocabulary_size));
+  }
   return out;
 }
 

@@ -41,8 +41,9 @@ absl::Status CheckStrings(const InvalidStrings& invalid);
 absl::Status CheckItemCount(int count, int limit);
 
 // The inputs of a message, which must outlive them. What is wrong with one is in its status.
+// `vocabulary_size` is for the message about ids that no TokenId holds; the engine checks the rest.
 std::vector<CallInput> ToCallInputs(const google::protobuf::RepeatedPtrField<v1::Input>& inputs,
-                                    const InvalidStrings& invalid);
+                                    const InvalidStrings& invalid, int vocabulary_size);
 
 // Echoes the id of `input` unless it is too long.
 void SetId(const v1::Input& input, std::string* out);

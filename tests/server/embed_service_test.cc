@@ -152,7 +152,7 @@ TEST_F(EmbedServiceTest, ABadInputFailsAloneWithItsReason) {
   ExpectError(error(3), "inputs[3].text", {"512", "513"});
   ExpectError(error(5), "inputs[5].text", {"65536", "10485760"});
   ExpectError(error(7), "inputs[7].token_ids", {"258", "index 0 is 259"});
-  ExpectError(error(9), "inputs[9].token_ids", {"index 0 is 4000000000"});
+  ExpectError(error(9), "inputs[9].token_ids", {"from 0 to 258;", "index 0 is 4000000000"});
   ExpectError(error(11), "inputs[11].token_ids", {"empty"});
   ExpectError(error(13), "inputs[13].content", {"unset"});
   EXPECT_EQ(response.results(13).id(), "no content");
