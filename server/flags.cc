@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
+#include "kernels/cpu/thread_pool.h"
 #include "server/flag_values.h"
 #include "server/version.h"
 
@@ -155,9 +156,8 @@ class Parser {
   }
 
   // A number whose 0 means what `zero` says.
-  CLI::Option* AddOrAutomatic(const std::string& flag, int min, int* target,
+  CLI::Option* AddOrAutomatic(const std::string& flag, const ValueKind<int>& kind, int* target,
                               const std::string& help, const std::string& zero) {
-    ValueKind<int> kind = IntegerValue<int>(min, kMaxInt);
     return AddFlag<int>(flag, kind, help, zero, [target](int value) { *target = value; });
   }
 
@@ -180,13 +180,16 @@ class Parser {
                                  {"left", Truncation::kLeft}}),
         &embedder->default_truncation,
         "Side cut from inputs that are too long where a request does not say; none refuses them");
-    AddOrAutomatic("--max-input-tokens", 1, &embedder->max_input_tokens,
+    AddOrAutomatic("--max-input-tokens", IntegerValue<int>(1, kMaxInt), &embedder->max_input_tokens,
                    "Tokens of the longest input, up to the positions the model has",
                    "the model's own");
-    AddOrAutomatic("--threads", 1, &embedder->num_threads,
+    ValueKind<int> threads = IntegerValue<int>(1, cpu::AvailableCores());
+    threads.allowed += ", the cores this process may use";
+    AddOrAutomatic("--threads", threads, &embedder->num_threads,
                    "Threads of the CPU backend, at most the cores there are", "all cores");
-    AddOrAutomatic("--tokenizer-threads", 1, &options->tokenizer_threads,
-                   "Threads that tokenize large requests", "one for every four cores");
+    AddOrAutomatic("--tokenizer-threads", IntegerValue<int>(1, kMaxInt),
+                   &options->tokenizer_threads, "Threads that tokenize large requests",
+                   "one for every four cores");
   }
 
   // The first name is the model's, the rest are aliases.
@@ -236,7 +239,7 @@ class Parser {
   void AddBatching(Embedder::Options* embedder) {
     group_ = "Batching";
     Scheduler::Options* scheduler = &embedder->scheduler;
-    AddOrAutomatic("--max-batch-tokens", 1, &embedder->max_batch_tokens,
+    AddOrAutomatic("--max-batch-tokens", IntegerValue<int>(1, kMaxInt), &embedder->max_batch_tokens,
                    "Tokens of one batch, at least --max-input-tokens", "the backend's choice");
     const auto batch_time = DurationValue(absl::Milliseconds(1), absl::Seconds(60));
     Add("--interactive-batch-time", batch_time, &scheduler->interactive_batch_time,

@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/cpu/thread_pool.h"
 #include "tests/testing/tiny_checkpoint.h"
 
 namespace quiver {
@@ -51,6 +52,16 @@ class FlagsTest : public ::testing::Test {
  private:
   std::vector<std::string> set_;
 };
+
+TEST_F(FlagsTest, ThreadsAreAtMostTheCoresOfThisProcess) {
+  const int cores = cpu::AvailableCores();
+  const std::string most = "--threads=" + std::to_string(cores);
+  EXPECT_EQ(Options({most.c_str()}).embedder.num_threads, cores);
+  const std::string more = std::to_string(cores + 1);
+  const std::string error = Error({"--threads", more.c_str()});
+  EXPECT_THAT(error, HasSubstr("--threads must be an integer from 1 to " + std::to_string(cores)));
+  EXPECT_THAT(error, HasSubstr("not '" + more + "'"));
+}
 
 TEST_F(FlagsTest, DefaultsAreTheOptionsOwn) {
   const ServerOptions options = Options({});
