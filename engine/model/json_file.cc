@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <system_error>
 
@@ -15,6 +16,12 @@ namespace {
 constexpr int kMaxDepth = 64;
 
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_bytes) {
+  // Asked before opening: a FIFO would wait for a writer.
+  std::error_code unknown;
+  const std::filesystem::file_status file = std::filesystem::status(path, unknown);
+  if (std::filesystem::exists(file) && !std::filesystem::is_regular_file(file)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is not a regular file"));
+  }
   std::ifstream in(path, std::ios::binary);
   if (!in) {
     const int error = errno;
@@ -32,7 +39,6 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, int64_t max_b
           absl::StrCat(path, ": has more than the ", max_bytes, " bytes allowed for such a file"));
     }
   }
-  // A directory opens, but does not read.
   if (!in.eof()) return absl::InvalidArgumentError(absl::StrCat(path, ": cannot be read"));
   return bytes;
 }

@@ -77,7 +77,8 @@ struct Weights::MappedFile {
       return absl::Status(
           code, absl::StrCat(path, ": cannot be read: ", std::generic_category().message(errno)));
     };
-    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Without O_NONBLOCK a FIFO of that name would wait here for a writer.
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
       return error(errno == ENOENT ? absl::StatusCode::kNotFound
                                    : absl::StatusCode::kFailedPrecondition);
@@ -88,7 +89,7 @@ struct Weights::MappedFile {
     if (fstat(fd, &info) != 0) {
       status = error(absl::StatusCode::kFailedPrecondition);
     } else if (!S_ISREG(info.st_mode)) {
-      status = absl::FailedPreconditionError(absl::StrCat(path, ": is not a file"));
+      status = absl::FailedPreconditionError(absl::StrCat(path, ": is not a regular file"));
     } else if (info.st_size > 0) {
       void* data = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
       if (data == MAP_FAILED) {

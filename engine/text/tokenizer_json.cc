@@ -1,9 +1,11 @@
 #include "engine/text/tokenizer_json.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -229,12 +231,17 @@ absl::StatusOr<std::unique_ptr<TokenizerJson>> ParseTokenizerJson(absl::string_v
 }
 
 absl::StatusOr<std::unique_ptr<TokenizerJson>> ReadTokenizerJson(const std::string& path) {
+  // Asked before opening: a FIFO would wait for a writer.
+  std::error_code unknown;
+  const std::filesystem::file_status kind = std::filesystem::status(path, unknown);
+  if (std::filesystem::exists(kind) && !std::filesystem::is_regular_file(kind)) {
+    return absl::InvalidArgumentError("is not a regular file");
+  }
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return absl::NotFoundError("cannot be opened");
   const std::streamoff size = file.tellg();
-  // A directory opens, but has no size that makes sense.
   if (size < 0 || size > std::numeric_limits<int32_t>::max()) {
-    return absl::InvalidArgumentError("is not a regular file of at most 2 GiB");
+    return absl::InvalidArgumentError("is not a file of at most 2 GiB");
   }
   std::string text(static_cast<size_t>(size), '\0');
   file.seekg(0);

@@ -1,4 +1,6 @@
 // A directory becomes an engine, or an error that names what is wrong with it.
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -14,6 +16,7 @@
 namespace quiver {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 absl::StatusOr<std::unique_ptr<Embedder>> Load(const std::string& dir,
@@ -49,6 +52,17 @@ absl::StatusOr<Embedding> EmbedText(Embedder* embedder, const std::string& text)
   if (!submitted.ok()) return submitted;
   done.WaitForNotification();
   return result;
+}
+
+TEST(LoadEmbedderTest, AFifoInPlaceOfAFileIsRefusedWithoutWaitingForAWriter) {
+  for (const char* name : {"config.json", "tokenizer.json", "model.safetensors", "modules.json"}) {
+    const std::string dir = MakeTinyModelDir(TinyBert());
+    const std::string path = dir + "/" + name;
+    ASSERT_TRUE(std::filesystem::remove(path));
+    ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+    EXPECT_THAT(LoadError(dir).ToString(),
+                AllOf(HasSubstr(path), HasSubstr("is not a regular file")));
+  }
 }
 
 TEST(LoadEmbedderTest, ADirectoryOfEachFamilyGivesVectors) {
