@@ -1,8 +1,13 @@
 #include "engine/model/model_tensors.h"
 
+#include <cstdint>
 #include <utility>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 
 namespace quiver {
 namespace {
@@ -92,6 +97,24 @@ int64_t ModelTensor::num_elements() const {
   int64_t count = 1;
   for (const int64_t extent : shape) count *= extent;
   return count;
+}
+
+absl::Status CheckNoFurtherLayer(const ModelConfig& config, const Weights& weights) {
+  const bool bert = config.family == Family::kBert;
+  for (const auto& [full_name, tensor] : weights.tensors()) {
+    absl::string_view name = full_name;
+    absl::ConsumePrefix(&name, bert ? "bert." : "model.");
+    if (!absl::ConsumePrefix(&name, bert ? "encoder.layer." : "layers.")) continue;
+    int64_t layer = 0;
+    if (!absl::SimpleAtoi(name.substr(0, name.find('.')), &layer) || layer < config.num_layers) {
+      continue;
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(tensor.file, ": tensor \"", absl::Utf8SafeCEscape(full_name),
+                     "\" is of a layer that config.json does not count: num_hidden_layers is ",
+                     config.num_layers, ", layers are numbered from 0"));
+  }
+  return absl::OkStatus();
 }
 
 std::vector<ModelTensor> ModelTensors(const ModelConfig& config) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weights.h"
 
@@ -37,6 +38,10 @@ struct ModelTensor {
 
 // All that a model reads, in the order it reads them: embeddings, layer by layer, final norm.
 std::vector<ModelTensor> ModelTensors(const ModelConfig& config);
+
+// INVALID_ARGUMENT names a tensor of a layer past those that the configuration counts: it belongs
+// to another model, whose vectors fewer layers would not give.
+absl::Status CheckNoFurtherLayer(const ModelConfig& config, const Weights& weights);
 
 // Elements of the Linears' matrices, which every token is multiplied by.
 int64_t NumLinearParameters(const ModelConfig& config);

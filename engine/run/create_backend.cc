@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "engine/model/model_tensors.h"
 #include "engine/run/cpu_backend.h"
 #if QUIVER_HAS_CUDA
 #include "engine/run/cuda/cuda_backend.h"
@@ -29,6 +30,9 @@ bool BuiltWithCuda() { return QUIVER_HAS_CUDA != 0; }
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const ModelConfig& config,
                                                        std::shared_ptr<const Weights> weights,
                                                        const BackendOptions& options) {
+  if (weights != nullptr) {
+    if (absl::Status s = CheckNoFurtherLayer(config, *weights); !s.ok()) return s;
+  }
   const DeviceChoice& device = options.device;
 #if QUIVER_HAS_CUDA
   const bool cuda = device.kind == DeviceChoice::Kind::kCuda ||

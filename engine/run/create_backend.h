@@ -30,8 +30,8 @@ struct BackendOptions {
 bool BuiltWithCuda();
 
 // UNIMPLEMENTED if a CUDA device is asked for and this build has no CUDA; FAILED_PRECONDITION if
-// the machine has no such device, or if the model does not fit the memory budget; else as the
-// backend's own Create.
+// the machine has no such device, or if the model does not fit the memory budget; INVALID_ARGUMENT
+// if the weights have more layers than the configuration; else as the backend's own Create.
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const ModelConfig& config,
                                                        std::shared_ptr<const Weights> weights,
                                                        const BackendOptions& options);

@@ -54,6 +54,24 @@ absl::StatusOr<Embedding> EmbedText(Embedder* embedder, const std::string& text)
   return result;
 }
 
+TEST(LoadEmbedderTest, ALayerThatTheConfigDoesNotCountIsNamed) {
+  for (TinyModel model : {TinyModel(), TinyBert()}) {
+    for (const bool key_prefix : {true, false}) {
+      model.key_prefix = key_prefix;
+      model.num_layers = 3;
+      const std::string dir = MakeTinyModelDir(model);
+      model.num_layers = 2;
+      WriteFile(dir + "/config.json", ReadFile(MakeTinyModelDir(model) + "/config.json"));
+      const bool bert = model.family == Family::kBert;
+      const std::string prefix = !key_prefix ? "" : bert ? "bert." : "model.";
+      EXPECT_THAT(LoadError(dir).ToString(),
+                  AllOf(HasSubstr("INVALID_ARGUMENT"), HasSubstr("model.safetensors"),
+                        HasSubstr("\"" + prefix + (bert ? "encoder.layer.2." : "layers.2.")),
+                        HasSubstr("config.json"), HasSubstr("num_hidden_layers is 2")));
+    }
+  }
+}
+
 TEST(LoadEmbedderTest, AFifoInPlaceOfAFileIsRefusedWithoutWaitingForAWriter) {
   for (const char* name : {"config.json", "tokenizer.json", "model.safetensors", "modules.json"}) {
     const std::string dir = MakeTinyModelDir(TinyBert());
