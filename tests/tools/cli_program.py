@@ -5,6 +5,7 @@
 """
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,11 @@ class Embed(cli_testing.CliTest):
             self.assertEqual([line["embedding"] for line in self.embed(*arguments)], expected)
         self.assertEqual([line["embedding"] for line in self.embed("--input", "-", stdin="one\ntwo\n")], expected)
         self.assertEqual([line["id"] for line in self.embed("--input", "-", stdin=jsonl.read_bytes())], ["a", 2])
+
+    def test_threads_are_at_most_the_cores_there_are(self):
+        for command in (["embed", "text"], ["bench", "engine"]):
+            run = self.run_quiver(*command, "--model", self.bert, "--threads", "1000", expect=2)
+            self.assertRegex(run.stderr.decode(), r"--threads.*1000.* 1 to [0-9]+")
 
     def test_a_failing_line_is_told_and_the_others_go_on(self):
         stdin = b'{"id": "a", "text": "one"}\n{"id": "b", "text": ""}\nbroken\n{"id": "d", "text": "\xff"}\n{"id": "e", "text": "two"}\n'
@@ -226,6 +232,15 @@ class About(cli_testing.CliTest):
         self.assertIn("model.safetensors", run.stdout.decode())
         self.assertIn("failure", run.stdout.decode())
         self.assertIn("->", run.stdout.decode())
+
+    def test_doctor_tells_of_layers_that_the_config_does_not_count(self):
+        folder = self.dir / "further"
+        shutil.copytree(self.bert, folder)
+        config = json.loads((folder / "config.json").read_text())
+        config["num_hidden_layers"] -= 1
+        (folder / "config.json").write_text(json.dumps(config))
+        run = self.run_quiver("doctor", "--model", folder, expect=1)
+        self.assertIn(f"num_hidden_layers is {config['num_hidden_layers']}", run.stdout.decode())
 
     def test_help_and_version_go_to_standard_output(self):
         self.assertRegex(self.run_quiver("--version").stdout.decode(), r"^quiver \d+\.\d+\.\d+\n$")

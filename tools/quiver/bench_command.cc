@@ -270,7 +270,7 @@ void AddEngineFlags(CLI::App* command, BenchFlags* flags) {
   command
       ->add_option("--threads", flags->backend.num_threads,
                    "Threads that compute on a CPU (default: every core)")
-      ->check(CLI::Range(1, 1024))
+      ->check(CLI::Range(1, cpu::AvailableCores()))
       ->type_name("N")
       ->group(kDeviceGroup);
 }

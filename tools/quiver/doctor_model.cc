@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/model_config.h"
+#include "engine/model/model_tensors.h"
 #include "engine/model/weights.h"
 #include "engine/text/tokenizer.h"
 #include "tools/quiver/doctor_checks.h"
@@ -96,6 +97,10 @@ std::vector<Finding> CheckModel(const std::string& model_dir) {
   const auto weights = Weights::Open(model_dir);
   if (!weights.ok()) {
     findings.push_back(Failure("model weights", weights.status()));
+  } else if (const absl::Status layers =
+                 config.ok() ? CheckNoFurtherLayer(*config, **weights) : absl::OkStatus();
+             !layers.ok()) {
+    findings.push_back(Failure("model weights", layers));
   } else {
     findings.push_back(Ok("model weights", absl::StrCat((*weights)->tensors().size(), " tensors, ",
                                                         HumanBytes((*weights)->num_bytes()))));

@@ -5,6 +5,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "kernels/cpu/thread_pool.h"
 #include "tools/quiver/local_executor.h"
 #include "tools/quiver/remote_executor.h"
 
@@ -37,7 +38,7 @@ void ExecutorFlags::AddTo(CLI::App* command, bool with_threads) {
     command
         ->add_option("--threads", num_threads,
                      "Threads that compute (default: every core this process may use)")
-        ->check(CLI::Range(1, 1024))
+        ->check(CLI::Range(1, cpu::AvailableCores()))
         ->type_name("N")
         ->needs(model)
         ->group(kModelGroup);
