@@ -94,6 +94,12 @@ class Parser {
       return End(0, app_.help());
     } catch (const CLI::CallForVersion&) {
       return End(0, absl::StrCat(kProgram, " ", kServerVersion, "\n"));
+    } catch (const CLI::ConfigError& error) {
+      // Its text is CLI11's for a key that no flag has.
+      return End(2, absl::StrCat(kProgram, ": ", app_.get_config_ptr()->as<std::string>(),
+                                 ": unknown key ",
+                                 absl::StripPrefix(error.what(), "INI was not able to parse "),
+                                 "\n", "See ", kProgram, " --help\n"));
     } catch (const CLI::ParseError& error) {
       return End(2, absl::StrCat(kProgram, ": ", error.what(), "\nSee ", kProgram, " --help\n"));
     }

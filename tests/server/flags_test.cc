@@ -186,7 +186,7 @@ TEST_F(FlagsTest, WrongConfigurationFileSaysWhatIsWrong) {
       HasSubstr("http-port in the configuration file must be an integer from 0 to 65535, not "
                 "'-1'"));
   const std::string unknown = "--config=" + WriteConfig("htp-port = 1\n");
-  EXPECT_THAT(Error({unknown.c_str()}), HasSubstr("htp-port"));
+  EXPECT_THAT(Error({unknown.c_str()}), HasSubstr("quiver.toml: unknown key htp-port"));
 }
 
 TEST_F(FlagsTest, UnknownFlagAndStrayArgumentAreRefused) {

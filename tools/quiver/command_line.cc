@@ -98,6 +98,13 @@ int RunCommandLine(int argc, char** argv) {
   AddHelpCommand(&app);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& e) {
+    if (const std::vector<std::string> unknown = app.remaining(); !unknown.empty()) {
+      Say(absl::StrCat("there is no command or flag '", unknown[0], "'; see quiver --help"));
+      return kExitUsage;
+    }
+    app.exit(e, std::cout, std::cerr);
+    return kExitUsage;
   } catch (const CLI::ParseError& e) {
     // CLI11 has codes of its own for what is wrong.
     return app.exit(e, std::cout, std::cerr) == 0 ? kExitOk : kExitUsage;
