@@ -14,10 +14,13 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "engine/field_error.h"
 #include "server/flags.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -88,6 +91,22 @@ void RaiseDescriptorLimit() {
   std::_Exit(exit_code);
 }
 
+// The flags behind the fields that only the model can judge.
+constexpr std::pair<absl::string_view, absl::string_view> kFlagOfField[] = {
+    {"default_dimensions", "--dimensions"},
+    {"default_prompt_name", "--default-prompt"},
+    {"max_input_tokens", "--max-input-tokens"},
+    {"max_batch_tokens", "--max-batch-tokens"},
+};
+
+std::string ErrorText(const absl::Status& status) {
+  const std::string field = ErrorField(status);
+  for (const auto& [name, flag] : kFlagOfField) {
+    if (field == name) return absl::StrCat(flag, ": ", status.message());
+  }
+  return std::string(status.message());
+}
+
 int Serve(const ServerOptions& options, Signals* signals, Logger* logger) {
   absl::StatusOr<std::unique_ptr<Server>> created = Server::Create(options, logger);
   if (!created.ok()) {
@@ -107,7 +126,7 @@ int Serve(const ServerOptions& options, Signals* signals, Logger* logger) {
   if (!loaded.ok()) {
     logger->Error("cannot load the model", {{"model_dir", options.embedder.model_dir},
                                             {"code", absl::StatusCodeToString(loaded.code())},
-                                            {"error", loaded.message()}});
+                                            {"error", ErrorText(loaded)}});
     return 1;
   }
 

@@ -174,6 +174,19 @@ class Embed(cli_testing.CliTest):
 
 
 class Tokenize(cli_testing.CliTest):
+    def test_a_closed_input_or_output_is_an_error_and_ends_the_run(self):
+        def run(closed, *arguments):
+            command = ["sh", "-c", f'exec "$@" {closed}', "sh", self.quiver, "tokenize", "--model", self.bert, *arguments]
+            return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+
+        found = run("<&-", "--input", "-")
+        self.assertEqual(found.returncode, 1)
+        self.assertIn(b"standard input: Bad file descriptor", found.stderr)
+        found = run(">&-", "one")
+        self.assertEqual(found.returncode, 1)
+        self.assertIn(b"standard output: Bad file descriptor", found.stderr)
+        self.assertEqual(run("<&- 2>&-", "one").returncode, 0)
+
     def test_ids_are_those_of_the_tokenizers_wheel(self):
         import tokenizers
 
@@ -251,6 +264,7 @@ class About(cli_testing.CliTest):
             self.assertEqual(self.run_quiver(command, "--help").stdout, self.run_quiver("help", command).stdout)
         self.assertIn("no command 'x'", self.run_quiver("help", "x", expect=2).stderr.decode())
         self.run_quiver(expect=2)
+        self.assertIn("no command or flag 'nope'", self.run_quiver("nope", expect=2).stderr.decode())
 
 
 if __name__ == "__main__":
