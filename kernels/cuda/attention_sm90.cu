@@ -21,6 +21,7 @@
 
 #include "kernels/cuda/attention_kernels.h"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace quiver {
 namespace {
@@ -556,20 +557,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     Consume<T>(params, shared_bytes, shared, barriers, role - 1);
   }
 #endif
-}
-
-using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
-
-// From the driver, without linking to it.
-EncodeTensorMap FindEncodeTensorMap() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult result;
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                       cudaEnableDefault, &result) != cudaSuccess ||
-      result != cudaDriverEntryPointSuccess) {
-    return nullptr;
-  }
-  return reinterpret_cast<EncodeTensorMap>(function);
 }
 
 // [rows, heads, 128] with boxes of `box_rows` rows of 64 columns of one head.

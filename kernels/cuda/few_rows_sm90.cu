@@ -21,6 +21,7 @@
 #include "kernels/cuda/half.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace quiver {
 namespace {
@@ -241,20 +242,6 @@ __global__ void __launch_bounds__(kThreads, 2)
   // None may end while others read its sums.
   if (share.cluster_blocks > 1) ClusterSync();
 #endif
-}
-
-using EncodeTensorMap = decltype(&cuTensorMapEncodeTiled);
-
-// From the driver, without linking to it.
-EncodeTensorMap FindEncodeTensorMap() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult result;
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                       cudaEnableDefault, &result) != cudaSuccess ||
-      result != cudaDriverEntryPointSuccess) {
-    return nullptr;
-  }
-  return reinterpret_cast<EncodeTensorMap>(function);
 }
 
 // A row-major matrix, in boxes of 64 columns of `box_rows` rows. What a box has beyond the matrix
