@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/random_bits.h"
 #include "kernels/cpu/stored_type.h"
 
 namespace quiver {
@@ -56,20 +57,6 @@ Distribution DistributionOf(const ModelTensor& tensor, int num_layers) {
       break;
   }
   return {static_cast<float>(mean), static_cast<float>(deviation)};
-}
-
-// FNV-1a.
-uint64_t HashName(const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  return hash;
-}
-
-// The finalizer of SplitMix64.
-uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
 }
 
 // The sum of the four 16-bit parts of `bits`.

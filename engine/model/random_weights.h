@@ -8,9 +8,8 @@
 //     together weigh about as much as the embedding (deviation 1) and the residual stream stays
 //     within BF16's and FP16's comfort;
 //   - a token's attention scores have a deviation of 3: among 32K keys a handful count. With
-//   flatter
-//     scores the attention of long inputs averages to nothing, and a wrong one would not show in a
-//     vector; with sharper ones rounding errors grow from layer to layer.
+//     flatter scores the attention of long inputs averages to nothing, and a wrong one would not
+//     show in a vector; with sharper ones rounding errors grow from layer to layer.
 // Norms are near 1, biases near 0.
 #ifndef QUIVER_ENGINE_MODEL_RANDOM_WEIGHTS_H_
 #define QUIVER_ENGINE_MODEL_RANDOM_WEIGHTS_H_

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/model/random_bits.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/stored_type.h"
 
@@ -21,20 +22,6 @@ using nlohmann::json;
 constexpr int kQwenSmallIds = 1454;
 constexpr int kBertSmallIds = 1603;
 constexpr int kSpareIds = 10;
-
-// FNV-1a.
-uint64_t HashName(const std::string& name) {
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
-  return hash;
-}
-
-// The finalizer of SplitMix64.
-uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
 
 uint64_t RandomBits(uint64_t seed, const std::string& name, uint64_t index) {
   return Mix(HashName(name) + seed * 0xd1342543de82ef95 + index * 0x9e3779b97f4a7c15);
