@@ -27,6 +27,11 @@ std::vector<std::vector<float>> RunAlone(Backend* backend,
 // What is left of a pass that was begun.
 std::vector<std::vector<float>> FinishPass(Pass* pass, int64_t max_us = kWholePass);
 
+// Runs one sequence with outputs of several types, lengths and norms through `backend`, whose
+// vectors have 64 dimensions or more, and holds each to the first, which is as the model made it.
+// `tolerance` is that of a float32 element.
+void ExpectOutputsFollowTheirSpecifications(Backend* backend, float tolerance);
+
 // Of vectors of equal, non-zero size; 0 otherwise.
 double Cosine(const std::vector<float>& a, const std::vector<float>& b);
 
