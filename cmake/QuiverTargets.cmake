@@ -59,7 +59,12 @@ function(quiver_program name)
 endfunction()
 
 # quiver_test(NAME SOURCES ... LIBS ... [LABELS ...] [TIMEOUT seconds]): one GoogleTest binary, one CTest entry.
-# Tests run from the source directory, so that fixtures are found by their path in the repository.
+# Tests run from the source directory, so that fixtures are found by their path in the repository. Labels:
+#   reference  held to another implementation's values, over inputs too many for the sanitizers' pace
+#   threads    of code that several threads run at once: what is built and run under ThreadSanitizer, nothing else is. Not
+#              for what goes through the distribution's gRPC, which is not instrumented, so that what it orders looks like
+#              races.
+add_custom_target(threaded_tests)
 function(quiver_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
@@ -73,4 +78,7 @@ function(quiver_test name)
     math(EXPR ARG_TIMEOUT "4 * ${ARG_TIMEOUT}")
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(threaded_tests ${name})
+  endif()
 endfunction()
