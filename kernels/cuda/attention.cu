@@ -17,6 +17,7 @@ bool IsValid(const AttentionShape& shape, const AttentionLaunch& launch,
   if (shape.head_dim != 32 && shape.head_dim != 64 && shape.head_dim != 128) return false;
   if (shape.num_kv_heads <= 0 || shape.num_heads <= 0) return false;
   if (shape.num_heads % shape.num_kv_heads != 0) return false;
+  const int group = shape.num_heads / shape.num_kv_heads;
   const int64_t q_columns = static_cast<int64_t>(shape.num_heads) * shape.head_dim;
   const int64_t kv_columns = static_cast<int64_t>(shape.num_kv_heads) * shape.head_dim;
   return IsAligned(tensors.q, tensors.q_stride, q_columns) &&
@@ -24,7 +25,9 @@ bool IsValid(const AttentionShape& shape, const AttentionLaunch& launch,
          IsAligned(tensors.k, tensors.k_stride, kv_columns) &&
          IsAligned(tensors.v, tensors.v_stride, kv_columns) && tensors.q_rows > 0 &&
          tensors.kv_rows > 0 && tensors.tiles != nullptr && launch.first_tile >= 0 &&
-         static_cast<int64_t>(launch.num_tiles) * shape.num_heads <= INT_MAX;
+         launch.first_head >= 0 && launch.num_heads > 0 && launch.first_head % group == 0 &&
+         launch.num_heads % group == 0 && launch.first_head + launch.num_heads <= shape.num_heads &&
+         static_cast<int64_t>(launch.num_tiles) * launch.num_heads <= INT_MAX;
 }
 
 }  // namespace

@@ -51,8 +51,8 @@ struct AttentionRows {
   int32_t kv_rows = 0;
 };
 
-// A run of at most kAttentionTileRows rows: what one thread block computes for one head. A tile
-// without rows is skipped.
+// A run of at most kAttentionTileRows rows: what one thread block computes for one head. Tiles
+// without rows come last in a launch, and are skipped.
 using AttentionTile = AttentionRows;
 inline constexpr int kAttentionTileRows = 128;
 
@@ -61,13 +61,16 @@ inline constexpr int kAttentionShortRows = 128;
 
 enum class AttentionKernel { kShort, kPortable, kHopper };
 
-// One launch: tiles [first_tile, first_tile + num_tiles) of the plan, for all heads.
+// One launch: tiles [first_tile, first_tile + num_tiles) of the plan, for query heads [first_head,
+// first_head + num_heads), which are all those of some key heads.
 struct AttentionLaunch {
   AttentionKernel kernel = AttentionKernel::kShort;
   int32_t first_tile = 0;
   int32_t num_tiles = 0;
+  int32_t first_head = 0;
+  int32_t num_heads = 0;
   int32_t max_kv_rows = 0;  // of the tiles' sequences
-  double flop = 0;          // 4 * head_dim * num_heads for each visible pair of query and key
+  double flop = 0;          // 4 * head_dim for each head and each visible pair of query and key
 };
 
 struct AttentionPlan {
@@ -76,8 +79,10 @@ struct AttentionPlan {
 };
 
 struct AttentionPlanOptions {
-  // The most work in one launch (flop as above; at least one tile); 0 for no limit. Tiles are dealt
-  // to launches so that each has its share of long and short ones.
+  // The most work in one launch (flop as above; at least one tile for one key head); 0 for no
+  // limit. Heads are dealt to launches first: each then has tiles of every length, short ones to
+  // fill up its end, and few keys, which stay in the cache. Where one key head is too much, tiles
+  // are dealt too, so that each launch has its share of long and short ones.
   double max_launch_flop = 0;
   // For graphs: if not 0, the plan has the same launches for whatever rows fit in this many rows
   // and sequences, filled up with tiles without rows.

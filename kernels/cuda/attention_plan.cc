@@ -32,33 +32,46 @@ void AppendTiles(const AttentionRows& rows, int tile_rows, std::vector<Attention
   }
 }
 
-// Deals `tiles`, sorted longest first, to as many launches as the limit asks for: forwards, then
-// backwards, so that the launches' sums are near each other and each stays sorted.
+// Deals `tiles`, sorted longest first, to `count` parts: forwards, then backwards, so that the
+// parts' sums are near each other and each stays sorted.
+std::vector<AttentionTile> DealtTiles(const std::vector<AttentionTile>& tiles, size_t part,
+                                      size_t count) {
+  std::vector<AttentionTile> dealt;
+  for (size_t begin = 0; begin < tiles.size(); begin += count) {
+    const size_t round = begin / count;
+    const size_t index = begin + (round % 2 == 0 ? part : count - 1 - part);
+    if (index < tiles.size()) dealt.push_back(tiles[index]);
+  }
+  return dealt;
+}
+
 void AppendLaunches(const AttentionShape& shape, AttentionKernel kernel, double max_flop,
                     const std::vector<AttentionTile>& tiles, AttentionPlan* plan) {
   if (tiles.empty()) return;
   double total = 0;
   for (const AttentionTile& tile : tiles) total += TileFlop(shape, tile);
-  size_t count = 1;
-  if (max_flop > 0) {
-    count = static_cast<size_t>(
-        std::clamp(std::ceil(total / max_flop), 1.0, static_cast<double>(tiles.size())));
+  const double wanted = max_flop > 0 ? std::ceil(total / max_flop) : 1;
+  int head_parts = 1;
+  while (head_parts < shape.num_kv_heads &&
+         (head_parts < wanted || shape.num_kv_heads % head_parts != 0)) {
+    ++head_parts;
   }
-  for (size_t part = 0; part < count; ++part) {
+  const auto tile_parts = static_cast<size_t>(
+      std::clamp(std::ceil(wanted / head_parts), 1.0, static_cast<double>(tiles.size())));
+  for (size_t part = 0; part < tile_parts; ++part) {
     AttentionLaunch launch;
     launch.kernel = kernel;
     launch.first_tile = static_cast<int32_t>(plan->tiles.size());
-    for (size_t begin = 0; begin < tiles.size(); begin += count) {
-      const size_t round = begin / count;
-      const size_t index = begin + (round % 2 == 0 ? part : count - 1 - part);
-      if (index >= tiles.size()) continue;
-      const AttentionTile& tile = tiles[index];
+    launch.num_heads = shape.num_heads / head_parts;
+    for (const AttentionTile& tile : DealtTiles(tiles, part, tile_parts)) {
       plan->tiles.push_back(tile);
       launch.max_kv_rows = std::max(launch.max_kv_rows, tile.kv_rows);
-      launch.flop += TileFlop(shape, tile);
+      launch.flop += TileFlop(shape, tile) / head_parts;
       ++launch.num_tiles;
     }
-    if (launch.num_tiles > 0) plan->launches.push_back(launch);
+    for (; launch.first_head < shape.num_heads; launch.first_head += launch.num_heads) {
+      plan->launches.push_back(launch);
+    }
   }
 }
 
@@ -69,6 +82,7 @@ void AppendPadded(const AttentionShape& shape, AttentionKernel kernel, int32_t n
   launch.kernel = kernel;
   launch.first_tile = static_cast<int32_t>(plan->tiles.size());
   launch.num_tiles = num_tiles;
+  launch.num_heads = shape.num_heads;
   for (const AttentionTile& tile : tiles) {
     launch.max_kv_rows = std::max(launch.max_kv_rows, tile.kv_rows);
     launch.flop += TileFlop(shape, tile);

@@ -35,6 +35,7 @@ struct Sm80Params {
   int64_t v_stride;
   int64_t out_stride;
   const AttentionTile* tiles;
+  int first_head;
   int num_heads;
   int group;  // query heads of one key head
   bool causal;
@@ -156,7 +157,7 @@ __global__ void __launch_bounds__(kThreads)
   WaitForEarlierKernels();
   const AttentionTile tile = params.tiles[blockIdx.x / params.num_heads];
   if (tile.num_rows <= 0) return;
-  const int head = blockIdx.x % params.num_heads;
+  const int head = params.first_head + blockIdx.x % params.num_heads;
   const int kv_head = head / params.group;
   const int keys =
       params.causal ? min(tile.kv_rows, tile.q_position + tile.num_rows) : tile.kv_rows;
@@ -399,12 +400,13 @@ cudaError_t AttentionSm80(const AttentionShape& shape, const AttentionLaunch& la
   params.v_stride = tensors.v_stride;
   params.out_stride = tensors.out_stride;
   params.tiles = tensors.tiles + launch.first_tile;
-  params.num_heads = shape.num_heads;
+  params.first_head = launch.first_head;
+  params.num_heads = launch.num_heads;
   params.group = shape.num_heads / shape.num_kv_heads;
   params.causal = shape.causal;
   params.scale_log2 = scale * kLog2E;
 
-  const int blocks = launch.num_tiles * shape.num_heads;
+  const int blocks = launch.num_tiles * launch.num_heads;
   const bool is_short = launch.kernel == AttentionKernel::kShort;
   if (shape.type == AttentionType::kF16) {
     return is_short ? LaunchDim<__half, 1>(shape.head_dim, params, blocks, stream)

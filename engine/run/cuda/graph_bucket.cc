@@ -60,6 +60,7 @@ AttentionPlan PadAttention(const AttentionShape& shape, AttentionPath path,
     launch.kernel = kernel;
     launch.first_tile = static_cast<int32_t>(plan.tiles.size());
     launch.num_tiles = static_cast<int32_t>(num_tiles);
+    launch.num_heads = shape.num_heads;
     launch.max_kv_rows = static_cast<int32_t>(
         is_short ? std::min<int64_t>(max_kv_rows, kAttentionShortRows) : max_kv_rows);
     for (const AttentionLaunch& part : unpadded.launches) {

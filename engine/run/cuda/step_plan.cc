@@ -10,6 +10,8 @@ namespace {
 // Of a kernel that has next to nothing to do.
 constexpr double kKernelUs = 3;
 constexpr double kKernelsOfFinish = 8;
+// Of a tile of one head, beside its operations: its queries are read and its output is written.
+constexpr double kAttentionItemUs = 0.025;
 constexpr int64_t kChunkMultiple = 128;
 
 // Dense 16-bit multiply-adds with F32 sums, twice, a clock and multiprocessor.
@@ -27,8 +29,9 @@ DeviceRates DeviceRates::Of(int compute_major, int compute_minor, int multiproce
   // Under sustained load the clock falls below the one that is stated.
   DeviceRates rates;
   rates.linear_flop_per_us = 0.6 * peak_per_us;
-  const bool full = path == AttentionPath::kHopper || compute_major == 8;
-  rates.attention_flop_per_us = (full ? 0.45 : 0.28) * peak_per_us;
+  // Of the portable path on Hopper and later cards less than on those it is made for.
+  const double portable = compute_major == 8 ? 0.45 : 0.28;
+  rates.attention_flop_per_us = (path == AttentionPath::kHopper ? 0.58 : portable) * peak_per_us;
   return rates;
 }
 
@@ -54,7 +57,8 @@ std::vector<PassOp> ListOps(const ForwardShape& shape, const PassWork& work,
                                 const std::vector<AttentionLaunch>& launches) {
     for (size_t i = 0; i < launches.size(); ++i) {
       ops.push_back({kind, layer, static_cast<int64_t>(i), 0,
-                     kKernelUs + launches[i].flop / rates.attention_flop_per_us});
+                     kKernelUs + kAttentionItemUs * launches[i].num_tiles * launches[i].num_heads +
+                         launches[i].flop / rates.attention_flop_per_us});
     }
   };
 

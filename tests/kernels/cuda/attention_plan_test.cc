@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/attention.h"
@@ -13,19 +14,19 @@ namespace {
 
 constexpr AttentionShape kShape = {32, 8, 128, true, AttentionType::kBf16};
 
-// How often each row of q is in a tile of the plan's launches.
+// For how many heads each row of q is in a tile of the plan's launches.
 std::map<int, int> RowCounts(const AttentionPlan& plan) {
   std::map<int, int> counts;
   for (const AttentionLaunch& launch : plan.launches) {
     for (int i = 0; i < launch.num_tiles; ++i) {
       const AttentionTile& tile = plan.tiles[static_cast<size_t>(launch.first_tile + i)];
-      for (int row = 0; row < tile.num_rows; ++row) ++counts[tile.q_row + row];
+      for (int row = 0; row < tile.num_rows; ++row) counts[tile.q_row + row] += launch.num_heads;
     }
   }
   return counts;
 }
 
-TEST(AttentionPlanTest, EveryRowIsInExactlyOneTile) {
+TEST(AttentionPlanTest, EveryRowIsInExactlyOneTileForEachHead) {
   const std::vector<AttentionRows> rows = {{0, 0, 1000, 0, 1000},
                                            {1000, 0, 1, 1000, 1},
                                            {1001, 0, 128, 1001, 128},
@@ -39,7 +40,7 @@ TEST(AttentionPlanTest, EveryRowIsInExactlyOneTile) {
       const std::map<int, int> counts = RowCounts(plan);
       EXPECT_EQ(counts.size(), 1259u);
       EXPECT_TRUE(std::all_of(counts.begin(), counts.end(),
-                              [](const auto& entry) { return entry.second == 1; }));
+                              [](const auto& entry) { return entry.second == kShape.num_heads; }));
     }
   }
 }
@@ -59,14 +60,19 @@ TEST(AttentionPlanTest, LaunchesOfOneLongDocumentHaveNearlyEqualWorkUnderTheLimi
   const std::vector<AttentionRows> rows = {{0, 0, 32768, 0, 32768}};
   const double total = PlanAttention(kShape, AttentionPath::kHopper, rows, {}).launches[0].flop;
   EXPECT_NEAR(total, 4.0 * 128 * 32 * 32768 * 32769 / 2, total * 1e-9);
-  AttentionPlanOptions options;
-  options.max_launch_flop = total / 4.5;
-  const AttentionPlan plan = PlanAttention(kShape, AttentionPath::kHopper, rows, options);
-  ASSERT_EQ(plan.launches.size(), 5u);
-  for (const AttentionLaunch& launch : plan.launches) {
-    EXPECT_NEAR(launch.flop, total / 5, total / 5 * 0.02);
-    EXPECT_LE(launch.flop, options.max_launch_flop);
-    EXPECT_EQ(launch.max_kv_rows, 32768);
+  // By divisors of the 8 key heads, then by tiles.
+  for (const auto& [least, count] : std::vector<std::pair<double, size_t>>{
+           {1.5, 2}, {3.5, 4}, {4.5, 8}, {7.5, 8}, {9, 16}, {23.5, 24}}) {
+    AttentionPlanOptions options;
+    options.max_launch_flop = total / least;
+    const AttentionPlan plan = PlanAttention(kShape, AttentionPath::kHopper, rows, options);
+    ASSERT_EQ(plan.launches.size(), count);
+    for (const AttentionLaunch& launch : plan.launches) {
+      EXPECT_NEAR(launch.flop, total / static_cast<double>(count), total / 50);
+      EXPECT_LE(launch.flop, options.max_launch_flop);
+      EXPECT_EQ(launch.max_kv_rows, 32768);
+      EXPECT_EQ(launch.num_heads % (kShape.num_heads / kShape.num_kv_heads), 0);
+    }
   }
 }
 

@@ -253,9 +253,12 @@ TEST_P(AttentionTest, LimitedLaunchesGiveTheSameBits) {
   Batch batch(shape, {2000, 64, 700, 20});
   const auto whole = batch.Run(GetParam(), batch.AllRows());
   AttentionPlanOptions options;
-  options.max_launch_flop = 5e8;
-  EXPECT_GT(PlanAttention(shape, GetParam(), batch.AllRows(), options).launches.size(), 8u);
-  EXPECT_EQ(batch.Run(GetParam(), batch.AllRows(), options), whole);
+  // Between one key head's share and all of it, and below one's.
+  for (const auto& [limit, launches] : {std::pair(5e9, 2u), std::pair(5e8, 8u)}) {
+    options.max_launch_flop = limit;
+    EXPECT_GT(PlanAttention(shape, GetParam(), batch.AllRows(), options).launches.size(), launches);
+    EXPECT_EQ(batch.Run(GetParam(), batch.AllRows(), options), whole);
+  }
 }
 
 TEST_P(AttentionTest, PaddedPlansGiveTheSameBits) {
