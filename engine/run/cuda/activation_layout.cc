@@ -18,8 +18,8 @@ struct Size {
   int64_t chunk_tokens;
   int64_t second_tokens;
 };
-constexpr Size kSizes[] = {{8192, 4096}, {4096, 4096}, {4096, 2048}, {4096, 1024},
-                           {2048, 2048}, {2048, 1024}, {1024, 1024}};
+constexpr Size kSizes[] = {{8192, 4096}, {8192, 2048}, {4096, 4096}, {4096, 2048},
+                           {4096, 1024}, {2048, 2048}, {2048, 1024}, {1024, 1024}};
 // Of the second pass: it is seldom longer.
 constexpr int64_t kSecondChunkTokens = 1024;
 

@@ -19,6 +19,10 @@ constexpr int kMinComputeMajor = 8;
 // Of a context, where the driver does not tell what was in use before it.
 constexpr int64_t kUsualContextBytes = int64_t{512} << 20;
 
+// No kernel here calls by pointer or recurs, so none needs a stack of unknown size. The usual 1024
+// bytes a thread are kept for every thread that the card can run: 277 MB on 132 multiprocessors.
+constexpr size_t kStackBytes = 64;
+
 int Attribute(cudaDeviceAttr attribute, int ordinal) {
   int value = 0;
   cudaDeviceGetAttribute(&value, attribute, ordinal);
@@ -59,6 +63,7 @@ absl::StatusOr<CudaDevice> OpenCudaDevice(int ordinal, bool force_portable) {
   CudaCalls calls;
   calls(cudaSetDevice(ordinal), "choosing the device");
   calls(cudaFree(nullptr), "making a context");
+  calls(cudaDeviceSetLimit(cudaLimitStackSize, kStackBytes), "limiting stacks");
   size_t few_rows_bytes = 0;
   calls(FewRowsWorkspaceBytes(&few_rows_bytes), "asking for a workspace's size");
   cudaDeviceProp properties = {};
