@@ -51,6 +51,10 @@ class Pass {
   // the whole pass; it cannot be resumed.
   virtual absl::StatusOr<bool> Run(int64_t max_us) = 0;
 
+  // Milliseconds on the device of each step that has ended; empty where steps are not timed: on a
+  // CPU, and in a pass that the device runs as a whole.
+  virtual std::vector<double> StepMs() const { return {}; }
+
   // After Run returned true: one result for each sequence, in order. A non-finite value or a zero
   // norm is an INTERNAL error of that sequence alone. Called at most once.
   virtual std::vector<absl::StatusOr<EncodedVector>> Finish() = 0;

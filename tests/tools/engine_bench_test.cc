@@ -6,6 +6,7 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -128,6 +129,48 @@ TEST_F(EngineBenchTest, ARowRunsForItsTimeAndStandsBesideItsCeilings) {
   const double flop_ms = PassFlop(options_.config, row.lengths) / 1e9 * 1e3;
   const double read_ms = 2.0 * 12 * 384 * 384 / 1e9 * 1e3;
   EXPECT_NEAR(row.floor_ms, std::max(flop_ms, read_ms), 1e-6);
+}
+
+// Its passes say of their steps what a test wants.
+class TimedBackend : public Backend {
+ public:
+  TimedBackend(Backend* backend, std::vector<double> step_ms)
+      : backend_(backend), step_ms_(std::move(step_ms)) {}
+  const BackendInfo& info() const override { return backend_->info(); }
+  absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override {
+    absl::StatusOr<std::unique_ptr<Pass>> pass = backend_->Begin(std::move(batch));
+    if (!pass.ok()) return pass.status();
+    return std::make_unique<TimedPass>(*std::move(pass), step_ms_);
+  }
+
+ private:
+  class TimedPass : public Pass {
+   public:
+    TimedPass(std::unique_ptr<Pass> pass, std::vector<double> step_ms)
+        : pass_(std::move(pass)), step_ms_(std::move(step_ms)) {}
+    absl::StatusOr<bool> Run(int64_t max_us) override { return pass_->Run(max_us); }
+    std::vector<double> StepMs() const override { return step_ms_; }
+    std::vector<absl::StatusOr<EncodedVector>> Finish() override { return pass_->Finish(); }
+
+   private:
+    const std::unique_ptr<Pass> pass_;
+    const std::vector<double> step_ms_;
+  };
+
+  Backend* const backend_;
+  const std::vector<double> step_ms_;
+};
+
+TEST_F(EngineBenchTest, ARowTellsTheMedianAndTheLongestOfAllItsSteps) {
+  TimedBackend timed(backend_.get(), {0.5, 2.5, 1.25});
+  EngineBench bench(options_, &timed, nullptr, [](absl::string_view) {});
+  const RowResult row = bench.Measure({"2x16", {16, 16}});
+  EXPECT_EQ(row.steps, static_cast<int64_t>(3 * row.pass_ms.size()));
+  EXPECT_EQ(row.median_step_ms, 1.25);
+  EXPECT_EQ(row.longest_step_ms, 2.5);
+  // A CPU's are not timed.
+  EngineBench untimed(options_, backend_.get(), nullptr, [](absl::string_view) {});
+  EXPECT_EQ(untimed.Measure({"2x16", {16, 16}}).steps, 0);
 }
 
 TEST_F(EngineBenchTest, ARowThatIsTooLongFailsAlone) {

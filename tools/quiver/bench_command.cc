@@ -288,7 +288,10 @@ void AddBenchCommand(CLI::App* app, int* exit_code) {
       "the\n"
       "row's operations at the rate of a product of 8192 cubed, or of its weights read once at "
       "the\n"
-      "rate of a copy. MHz is the median clock of the multiprocessors after a row's passes.");
+      "rate of a copy. Of the steps in which a pass can be interrupted: the median and the "
+      "longest,\n"
+      "as the device timed them. MHz is the median clock of the multiprocessors after a row's "
+      "passes.");
   auto flags = std::make_shared<BenchFlags>();
   AddEngineFlags(command, flags.get());
   command->callback([flags, exit_code] {

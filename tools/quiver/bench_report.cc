@@ -39,6 +39,9 @@ ordered_json RowJson(const RowResult& row) {
                {"tokens_per_s", row.tokens_per_s},
                {"sm_clock_mhz", row.sm_clock_mhz},
                {"power_watts", row.power_watts},
+               {"steps", row.steps},
+               {"median_step_ms", row.median_step_ms},
+               {"longest_step_ms", row.longest_step_ms},
                {"pass_ms", row.pass_ms}});
   if (!row.ceilings.has_value()) return json;
   ordered_json linear = ordered_json::object();
@@ -69,21 +72,21 @@ std::string BenchTable(const BenchReport& report) {
                           report.device_name, report.driver_version, Bytes(report.process_bytes),
                           Bytes(report.peak_bytes));
   }
-  absl::StrAppendFormat(&table, "\n%-12s %8s %7s %7s %10s %10s %9s %9s %6s %9s %6s %6s\n", "row",
-                        "tokens", "batches", "passes", "median ms", "best ms", "tokens/s",
-                        "linear/s", "of it", "floor ms", "of it", "MHz");
+  absl::StrAppendFormat(&table, "\n%-12s %8s %7s %7s %10s %10s %9s %9s %6s %9s %6s %7s %7s %6s\n",
+                        "row", "tokens", "batches", "passes", "median ms", "best ms", "tokens/s",
+                        "linear/s", "of it", "floor ms", "of it", "step ms", "longest", "MHz");
   for (const RowResult& row : report.rows) {
     if (!row.status.ok()) {
       absl::StrAppendFormat(&table, "%-12s %8d  %s\n", row.name, row.tokens, row.status.ToString());
       continue;
     }
     const double linear = row.linear_ceiling_tokens_per_s;
-    absl::StrAppendFormat(&table, "%-12s %8d %7d %7d %10.3f %10.3f %9.0f %9s %6s %9s %6s %6s\n",
-                          row.name, row.tokens, row.batches, row.pass_ms.size(), row.median_ms,
-                          row.best_ms, row.tokens_per_s, Figure(linear, 0),
-                          Figure(linear > 0 ? row.tokens_per_s / linear : 0, 3),
-                          Figure(row.floor_ms, 3), Figure(row.floor_ms / row.median_ms, 3),
-                          Figure(row.sm_clock_mhz, 0));
+    absl::StrAppendFormat(
+        &table, "%-12s %8d %7d %7d %10.3f %10.3f %9.0f %9s %6s %9s %6s %7s %7s %6s\n", row.name,
+        row.tokens, row.batches, row.pass_ms.size(), row.median_ms, row.best_ms, row.tokens_per_s,
+        Figure(linear, 0), Figure(linear > 0 ? row.tokens_per_s / linear : 0, 3),
+        Figure(row.floor_ms, 3), Figure(row.floor_ms / row.median_ms, 3),
+        Figure(row.median_step_ms, 3), Figure(row.longest_step_ms, 3), Figure(row.sm_clock_mhz, 0));
   }
   for (const RowResult& row : report.rows) {
     if (!row.ceilings.has_value()) continue;

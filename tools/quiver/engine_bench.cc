@@ -56,7 +56,8 @@ absl::StatusOr<std::vector<PackedBatch>> EngineBench::Pack(const BenchRow& row) 
   return PackRow(row, backend_->info(), options_.config.vocab_size, options_.config.hidden_size);
 }
 
-absl::StatusOr<double> EngineBench::Pass(const std::vector<PackedBatch>& batches) {
+absl::StatusOr<double> EngineBench::Pass(const std::vector<PackedBatch>& batches,
+                                         std::vector<double>* step_ms) {
   double ms = 0;
   for (const PackedBatch& batch : batches) {
     PackedBatch copy = batch;
@@ -71,6 +72,8 @@ absl::StatusOr<double> EngineBench::Pass(const std::vector<PackedBatch>& batches
     for (const absl::StatusOr<EncodedVector>& vector : vectors) {
       if (!vector.ok()) return vector.status();
     }
+    const std::vector<double> steps = (*pass)->StepMs();
+    step_ms->insert(step_ms->end(), steps.begin(), steps.end());
   }
   return ms;
 }
@@ -78,7 +81,8 @@ absl::StatusOr<double> EngineBench::Pass(const std::vector<PackedBatch>& batches
 void EngineBench::WarmUp(const BenchRow& row) {
   progress_(absl::StrCat(row.name, ": warm-up"));
   const absl::StatusOr<std::vector<PackedBatch>> batches = Pack(row);
-  if (batches.ok()) Pass(*batches).IgnoreError();
+  std::vector<double> step_ms;
+  if (batches.ok()) Pass(*batches, &step_ms).IgnoreError();
 }
 
 double EngineBench::FloorMs(const std::vector<PackedBatch>& batches,
@@ -112,19 +116,21 @@ RowResult EngineBench::Measure(const BenchRow& row) {
   std::vector<CeilingRates> turns;
   std::vector<int> clocks;
   std::vector<double> powers;
+  std::vector<double> step_ms;
   double total_ms = 0;
   const auto enough = [&] {
     return total_ms >= 1e3 * options_.seconds_per_row &&
            result.pass_ms.size() >= static_cast<size_t>(kMinPasses);
   };
   // What ran before, ceilings of another row among it, may have left caches and clocks otherwise.
-  if (const absl::StatusOr<double> first = Pass(*batches); !first.ok()) {
+  if (const absl::StatusOr<double> first = Pass(*batches, &step_ms); !first.ok()) {
     result.status = first.status();
     return result;
   }
+  step_ms.clear();
   while (!enough()) {
     for (double turn_ms = 0; turn_ms < 1e3 * options_.seconds_per_turn && !enough();) {
-      const absl::StatusOr<double> ms = Pass(*batches);
+      const absl::StatusOr<double> ms = Pass(*batches, &step_ms);
       if (!ms.ok()) {
         result.status = ms.status();
         return result;
@@ -152,6 +158,11 @@ RowResult EngineBench::Measure(const BenchRow& row) {
   result.median_ms = Median(result.pass_ms);
   result.best_ms = *std::min_element(result.pass_ms.begin(), result.pass_ms.end());
   result.tokens_per_s = 1e3 * static_cast<double>(result.tokens) / result.median_ms;
+  if (!step_ms.empty()) {
+    result.steps = static_cast<int64_t>(step_ms.size());
+    result.longest_step_ms = *std::max_element(step_ms.begin(), step_ms.end());
+    result.median_step_ms = Median(std::move(step_ms));
+  }
   if (!clocks.empty()) {
     result.sm_clock_mhz = Median(std::move(clocks));
     result.power_watts = Median(std::move(powers));

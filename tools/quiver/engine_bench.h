@@ -33,6 +33,10 @@ struct RowResult {
   double median_ms = 0;
   double best_ms = 0;
   double tokens_per_s = 0;
+  // Of the steps of all passes, as the device timed them; 0 where it does not.
+  int64_t steps = 0;
+  double median_step_ms = 0;
+  double longest_step_ms = 0;
 
   // Medians over the row's turns; absent where there are no ceilings.
   std::optional<CeilingRates> ceilings;
@@ -76,8 +80,9 @@ class EngineBench {
 
  private:
   absl::StatusOr<std::vector<PackedBatch>> Pack(const BenchRow& row) const;
-  // Milliseconds of a pass over all batches.
-  absl::StatusOr<double> Pass(const std::vector<PackedBatch>& batches);
+  // Milliseconds of a pass over all batches; its steps' are appended to `step_ms`.
+  absl::StatusOr<double> Pass(const std::vector<PackedBatch>& batches,
+                              std::vector<double>* step_ms);
   double FloorMs(const std::vector<PackedBatch>& batches, const CeilingRates& rates) const;
 
   const EngineBenchOptions options_;

@@ -9,8 +9,9 @@
 namespace quiver {
 namespace {
 
-// Steps are predicted to be no longer than this; they must end within 4 ms.
-constexpr double kMaxStepUs = 3000;
+// Operations are put together to steps that are predicted to be no longer than this; they must end
+// within 4 ms.
+constexpr double kMaxStepUs = 2700;
 
 }  // namespace
 
@@ -48,6 +49,7 @@ absl::Status CudaPass::LaunchNext() {
   if (bucket_ >= 0) {
     calls(graphs_->Launch(bucket_));
   } else {
+    calls(cudaEventRecord(region_->begin(launched_ - 1), region_->stream()), "timing a step");
     if (step == 0) calls(region_->CopyInput(batch_.input.bytes), "copying a pass's input");
     for (size_t i = step == 0 ? 0 : step_ends_[step - 1]; i < step_ends_[step]; ++i) {
       calls(executor_.Enqueue(ops_[i], batch_, *region_));
@@ -57,15 +59,20 @@ absl::Status CudaPass::LaunchNext() {
             "copying a pass's output");
     }
   }
-  calls(cudaEventRecord(region_->event(launched_ - 1), region_->stream()), "recording a step");
+  calls(cudaEventRecord(region_->end(launched_ - 1), region_->stream()), "recording a step");
   return calls.status();
 }
 
 absl::Status CudaPass::WaitForOldest() {
-  const absl::Status status =
-      CudaStatus(cudaEventSynchronize(region_->event(ended_)), "running a step");
-  if (status.ok()) ++ended_;
-  return status;
+  CudaCalls calls;
+  calls(cudaEventSynchronize(region_->end(ended_)), "running a step");
+  if (calls.ok() && bucket_ < 0) {
+    float ms = 0;
+    calls(cudaEventElapsedTime(&ms, region_->begin(ended_), region_->end(ended_)), "timing a step");
+    step_ms_.push_back(ms);
+  }
+  if (calls.ok()) ++ended_;
+  return calls.status();
 }
 
 absl::StatusOr<bool> CudaPass::Run(int64_t max_us) {

@@ -15,7 +15,8 @@
 namespace quiver {
 
 // One forward pass on the device: a graph that is launched as a whole, or steps, of which the next
-// is put behind the one that runs, so that the device does not wait for the host.
+// is put behind the one that runs, so that the device does not wait for the host. When Run returns
+// before the end, at most PassRegion::kStepsInFlight - 1 steps are still under way.
 class CudaPass : public Pass {
  public:
   // All must outlive this. `region` is in use until this is destroyed. `graphs` are the region's,
@@ -25,6 +26,7 @@ class CudaPass : public Pass {
   ~CudaPass() override;
 
   absl::StatusOr<bool> Run(int64_t max_us) override;
+  std::vector<double> StepMs() const override { return step_ms_; }
   std::vector<absl::StatusOr<EncodedVector>> Finish() override;
 
  private:
@@ -44,6 +46,7 @@ class CudaPass : public Pass {
   // Steps that were put on the stream, and that are known to have ended.
   int64_t launched_ = 0;
   int64_t ended_ = 0;
+  std::vector<double> step_ms_;
   absl::Status status_;
 };
 

@@ -28,9 +28,10 @@ absl::StatusOr<std::unique_ptr<PassRegion>> PassRegion::Create(Kind kind, const 
   calls(cudaStreamCreateWithPriority(&region->stream_, cudaStreamNonBlocking,
                                      kind == Kind::kQuick ? greatest : least),
         "creating a stream");
-  const unsigned wait = kind == Kind::kQuick ? 0 : cudaEventBlockingSync;
-  for (cudaEvent_t& event : region->events_) {
-    calls(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | wait), "creating an event");
+  const unsigned wait = kind == Kind::kQuick ? cudaEventDefault : cudaEventBlockingSync;
+  for (int i = 0; i < kStepsInFlight; ++i) {
+    calls(cudaEventCreate(&region->begins_[i]), "creating an event");
+    calls(cudaEventCreateWithFlags(&region->ends_[i], wait), "creating an event");
   }
   // Zero at first; launches leave both as the next one needs them.
   calls(cudaMemsetAsync(region->device(layout.counters), 0, 2 * sizeof(int32_t), region->stream_),
@@ -43,8 +44,10 @@ absl::StatusOr<std::unique_ptr<PassRegion>> PassRegion::Create(Kind kind, const 
 }
 
 PassRegion::~PassRegion() {
-  for (const cudaEvent_t event : events_) {
-    if (event != nullptr) cudaEventDestroy(event);
+  for (const auto& events : {begins_, ends_}) {
+    for (const cudaEvent_t event : events) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
   }
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }

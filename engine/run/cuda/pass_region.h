@@ -39,7 +39,8 @@ class PassRegion {
   const ActivationLayout& layout() const { return layout_; }
   cudaStream_t stream() const { return stream_; }
   // Of the step that is the `number`th of its pass.
-  cudaEvent_t event(int64_t number) const { return events_[number % kStepsInFlight]; }
+  cudaEvent_t begin(int64_t number) const { return begins_[number % kStepsInFlight]; }
+  cudaEvent_t end(int64_t number) const { return ends_[number % kStepsInFlight]; }
   // layout().input_bytes and layout().output_bytes, pinned.
   std::byte* host_input() const { return host_input_.get(); }
   const std::byte* host_output() const { return host_output_.get(); }
@@ -63,7 +64,8 @@ class PassRegion {
   PinnedMemory host_input_;
   PinnedMemory host_output_;
   cudaStream_t stream_ = nullptr;
-  std::array<cudaEvent_t, kStepsInFlight> events_ = {};
+  std::array<cudaEvent_t, kStepsInFlight> begins_ = {};
+  std::array<cudaEvent_t, kStepsInFlight> ends_ = {};
 };
 
 }  // namespace quiver

@@ -5,9 +5,13 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "engine/run/cuda/device_memory.h"
 #include "gmock/gmock.h"
 #include "tests/engine/run/cuda/cuda_rig.h"
@@ -17,6 +21,8 @@ namespace quiver {
 namespace {
 
 using testing::AllOf;
+using testing::Each;
+using testing::Gt;
 using testing::HasSubstr;
 
 using CudaBackendTest = CudaTest;
@@ -132,6 +138,34 @@ TEST_F(CudaBackendTest, APassThatIsGivenUpLeavesTheRegionToTheNext) {
     for (int i = 0; i < steps; ++i) ASSERT_TRUE((*pass)->Run(0).ok());
     pass->reset();
     EXPECT_EQ(RunTogether(backend.get(), sequences, model.hidden_size), expected);
+  }
+}
+
+TEST_F(CudaBackendTest, StepsAreTimedByTheDeviceAndAGraphHasNone) {
+  const std::unique_ptr<Backend> backend = MakeCuda(MakeTinyModelDir(CudaModels()[0]));
+  ASSERT_NE(backend, nullptr);
+  for (const int length : {3, 4000}) {
+    PackedBatch batch;
+    batch.Append(RandomIds(7, length, length, 1400), {.dimensions = 64});
+    const absl::StatusOr<std::unique_ptr<Pass>> pass = backend->Begin(std::move(batch));
+    ASSERT_TRUE(pass.ok()) << pass.status();
+    const absl::Time start = absl::Now();
+    size_t runs = 0;
+    for (bool done = false; !done;) {
+      const absl::StatusOr<bool> ran = (*pass)->Run(0);
+      ASSERT_TRUE(ran.ok()) << ran.status();
+      done = *ran;
+      ++runs;
+    }
+    const double wall_ms = absl::ToDoubleMilliseconds(absl::Now() - start);
+    const std::vector<double> steps = (*pass)->StepMs();
+    if (length == 3) {
+      EXPECT_TRUE(steps.empty());
+      continue;
+    }
+    EXPECT_EQ(steps.size(), runs);
+    EXPECT_THAT(steps, Each(Gt(0.0)));
+    EXPECT_LE(std::accumulate(steps.begin(), steps.end(), 0.0), wall_ms);
   }
 }
 
