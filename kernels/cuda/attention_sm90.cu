@@ -10,6 +10,10 @@
 // neighbour: the two take turns to issue products, so that one's softmax and output run under the
 // other's products.
 //
+// Where key heads have an even number of query heads, blocks work in pairs on two of them: each
+// copies half of a block of keys into both, so that it leaves L2 once. Under a limit of power that
+// is time.
+//
 // Bound: 4 * 128 operations for each visible pair against wgmma's dense rate; a block's
 // exponentials take half as long as its products. Short sequences: the bytes of Q and the output.
 #include <cuda.h>
@@ -30,7 +34,7 @@ namespace {
 
 using namespace sm90;
 
-template <typename T>
+template <typename T, int kBlocks>
 __global__ void __launch_bounds__(kThreads, 1)
     AttentionSm90Kernel(const __grid_constant__ Sm90Params params) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -52,26 +56,33 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     for (int stage = 0; stage < kStages; ++stage) {
       BarrierInit(barriers.full(stage), 1);
-      BarrierInit(barriers.empty(stage), kComputeWarps);
+      BarrierInit(barriers.empty(stage), kComputeWarps * kBlocks);
     }
     for (int slot = 0; slot < kItemSlots; ++slot) {
       BarrierInit(barriers.item_full(slot), 1);
-      BarrierInit(barriers.item_empty(slot), kComputeWarps);
+      // And the copying thread of a pair's second block.
+      BarrierInit(barriers.item_empty(slot), kComputeWarps * kBlocks + kBlocks - 1);
     }
     BarrierInitFence();
   }
-  __syncthreads();
+  if constexpr (kBlocks == 1) {
+    __syncthreads();
+  } else {
+    ClusterSync();
+  }
 
   // Through a shuffle, so that the compiler knows that a warp takes one way: products must not be
   // under divergent control flow.
   const int role = __shfl_sync(0xffffffff, static_cast<int>(threadIdx.x) / 128, 0);
   if (role == 0) {
     GiveRegisters<40>();
-    if (threadIdx.x == 0) Produce(params, shared_bytes, shared, barriers);
+    if (threadIdx.x == 0) Produce<kBlocks>(params, shared_bytes, shared, barriers);
   } else {
     TakeRegisters<232>();
-    Consume<T>(params, shared_bytes, shared, barriers, role - 1);
+    Consume<T, kBlocks>(params, shared_bytes, shared, barriers, role - 1);
   }
+  // The other block still writes here until it has ended, too.
+  if constexpr (kBlocks > 1) ClusterSync();
 #endif
 }
 
@@ -93,15 +104,24 @@ bool EncodeRows(const void* base, int64_t stride, int heads, int rows, int box_r
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-template <typename T>
+template <typename T, int kBlocks>
 cudaError_t LaunchSm90(const Sm90Params& params, int multiprocessors, cudaStream_t stream) {
-  auto* kernel = AttentionSm90Kernel<T>;
+  auto* kernel = AttentionSm90Kernel<T, kBlocks>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytesAligned);
   if (error != cudaSuccess) return error;
-  const int blocks = std::min(multiprocessors, params.num_tiles * params.num_heads);
-  kernel<<<blocks, kThreads, kSharedBytesAligned, stream>>>(params);
-  return cudaGetLastError();
+  cudaLaunchAttribute pairs = {};
+  pairs.id = cudaLaunchAttributeClusterDimension;
+  pairs.val.clusterDim = {kBlocks, 1, 1};
+  cudaLaunchConfig_t config = {};
+  config.gridDim =
+      std::min(multiprocessors / kBlocks * kBlocks, params.num_tiles * params.num_heads);
+  config.blockDim = kThreads;
+  config.dynamicSmemBytes = kSharedBytesAligned;
+  config.stream = stream;
+  config.attrs = &pairs;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, params);
 }
 
 }  // namespace
@@ -120,13 +140,14 @@ cudaError_t AttentionSm90(const AttentionShape& shape, const AttentionLaunch& la
   error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   if (error != cudaSuccess) return error;
 
+  const int blocks = shape.num_heads / shape.num_kv_heads % 2 == 0 ? 2 : 1;
   Sm90Params params;
   if (!EncodeRows(tensors.q, tensors.q_stride, shape.num_heads, tensors.q_rows, kTileRows / 2,
                   shape.type, &params.q_map) ||
-      !EncodeRows(tensors.k, tensors.k_stride, shape.num_kv_heads, tensors.kv_rows, kBlockKeys,
-                  shape.type, &params.k_map) ||
-      !EncodeRows(tensors.v, tensors.v_stride, shape.num_kv_heads, tensors.kv_rows, kBlockKeys,
-                  shape.type, &params.v_map)) {
+      !EncodeRows(tensors.k, tensors.k_stride, shape.num_kv_heads, tensors.kv_rows,
+                  kBlockKeys / blocks, shape.type, &params.k_map) ||
+      !EncodeRows(tensors.v, tensors.v_stride, shape.num_kv_heads, tensors.kv_rows,
+                  kBlockKeys / blocks, shape.type, &params.v_map)) {
     return cudaErrorInvalidValue;
   }
   params.out = static_cast<char*>(tensors.out);
@@ -151,9 +172,13 @@ cudaError_t AttentionSm90(const AttentionShape& shape, const AttentionLaunch& la
   }
   params.section_heads = kv_heads * params.group;
 
-  return shape.type == AttentionType::kF16
-             ? LaunchSm90<__half>(params, multiprocessors, stream)
-             : LaunchSm90<__nv_bfloat16>(params, multiprocessors, stream);
+  const bool f16 = shape.type == AttentionType::kF16;
+  if (blocks == 2) {
+    return f16 ? LaunchSm90<__half, 2>(params, multiprocessors, stream)
+               : LaunchSm90<__nv_bfloat16, 2>(params, multiprocessors, stream);
+  }
+  return f16 ? LaunchSm90<__half, 1>(params, multiprocessors, stream)
+             : LaunchSm90<__nv_bfloat16, 1>(params, multiprocessors, stream);
 }
 
 }  // namespace quiver

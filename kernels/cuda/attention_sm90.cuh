@@ -51,7 +51,8 @@ struct Sm90Params {
   float scale_log2;
 };
 
-// What is in a slot of the item ring; num_rows < 0 ends the list.
+// What is in a slot of the item ring; num_rows < 0 ends the list. The second block of a pair has
+// the head after `head`.
 struct Item {
   AttentionTile tile;
   int head;
@@ -61,22 +62,26 @@ __device__ __forceinline__ int VisibleKeys(const AttentionTile& tile, bool causa
   return causal ? min(tile.kv_rows, tile.q_position + tile.num_rows) : tile.kv_rows;
 }
 
-__device__ __forceinline__ void WriteItem(char* slot, const Item& item) {
-  *reinterpret_cast<int4*>(slot) =
-      make_int4(item.tile.q_row, item.tile.q_position, item.tile.num_rows, item.tile.kv_row);
-  *reinterpret_cast<int2*>(slot + 16) = make_int2(item.tile.kv_rows, item.head);
+// The six numbers of an item, as two vectors.
+struct PackedItem {
+  int4 low;
+  int4 high;
+};
+static_assert(sizeof(PackedItem) == kItemBytes);
+
+__device__ __forceinline__ PackedItem PackItem(const Item& item) {
+  return {make_int4(item.tile.q_row, item.tile.q_position, item.tile.num_rows, item.tile.kv_row),
+          make_int4(item.tile.kv_rows, item.head, 0, 0)};
 }
 
-__device__ __forceinline__ Item ReadItem(const char* slot) {
-  const int4 low = *reinterpret_cast<const int4*>(slot);
-  const int2 high = *reinterpret_cast<const int2*>(slot + 16);
+__device__ __forceinline__ Item UnpackItem(const PackedItem& packed) {
   Item item;
-  item.tile.q_row = low.x;
-  item.tile.q_position = low.y;
-  item.tile.num_rows = low.z;
-  item.tile.kv_row = low.w;
-  item.tile.kv_rows = high.x;
-  item.head = high.y;
+  item.tile.q_row = packed.low.x;
+  item.tile.q_position = packed.low.y;
+  item.tile.num_rows = packed.low.z;
+  item.tile.kv_row = packed.low.w;
+  item.tile.kv_rows = packed.high.x;
+  item.head = packed.high.y;
   return item;
 }
 
@@ -94,6 +99,12 @@ struct Barriers {
   __device__ uint32_t item_full(int slot) const { return full(slot + 2 * kStages); }
   __device__ uint32_t item_empty(int slot) const { return item_full(slot + kItemSlots); }
 };
+
+// Blocks that share their keys: kBlocks is 1, or 2 for a pair of neighbours in a cluster.
+template <int kBlocks>
+__device__ __forceinline__ int BlockRank() {
+  return kBlocks == 1 ? 0 : hopper::ClusterRank();
+}
 
 // A place in a ring of kSize and the parity of the round it is in.
 template <int kSize>

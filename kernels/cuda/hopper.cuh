@@ -50,6 +50,42 @@ __device__ __forceinline__ void BarrierWait(uint32_t barrier, uint32_t parity) {
       : "memory");
 }
 
+// At the barrier in the same place of the cluster's block `rank`. What this thread has read or
+// multiplied before may then be overwritten.
+__device__ __forceinline__ void BarrierArriveAt(uint32_t barrier, int rank) {
+  asm volatile(
+      "{\n.reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
+}
+
+// The same, and what this thread has written before is seen by threads that wait with
+// BarrierWaitCluster.
+__device__ __forceinline__ void BarrierPublishAt(uint32_t barrier, int rank) {
+  asm volatile(
+      "{\n.reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(barrier),
+      "r"(rank)
+      : "memory");
+}
+
+__device__ __forceinline__ void BarrierWaitCluster(uint32_t barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra finished;\n"
+      "bra again;\n"
+      "finished:\n"
+      "}" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+}
+
 // Hardware barrier `id` among `threads` threads, those that arrive and those that wait.
 __device__ __forceinline__ void NamedBarrierSync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
@@ -71,6 +107,17 @@ __device__ __forceinline__ void CopyBox3(uint32_t shared, const CUtensorMap* map
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], "
       "[%1, {%2, %3, %4}], [%5];" ::"r"(shared),
       "l"(map), "r"(x), "r"(y), "r"(z), "r"(barrier)
+      : "memory");
+}
+
+// Into the same place of both blocks of a cluster of two, telling the barriers of both.
+__device__ __forceinline__ void CopyBox3ToBoth(uint32_t shared, const CUtensorMap* map, int x,
+                                               int y, int z, uint32_t barrier) {
+  constexpr uint16_t kBoth = 3;
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared),
+      "l"(map), "r"(x), "r"(y), "r"(z), "r"(barrier), "h"(kBoth)
       : "memory");
 }
 
@@ -139,6 +186,16 @@ __device__ __forceinline__ float4 LoadFromBlock(uint32_t address, int rank) {
       : "r"(address), "r"(rank)
       : "memory");
   return value;
+}
+
+// To `address` of the shared memory of the cluster's block `rank`.
+__device__ __forceinline__ void StoreToBlock(uint32_t address, int rank, int4 value) {
+  asm volatile(
+      "{\n.reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "st.shared::cluster.v4.s32 [remote], {%2, %3, %4, %5};\n}" ::"r"(address),
+      "r"(rank), "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+      : "memory");
 }
 
 // ---- registers ----
