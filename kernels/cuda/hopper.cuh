@@ -128,6 +128,15 @@ __device__ __forceinline__ uint64_t EvictFirstPolicy() {
   return policy;
 }
 
+__device__ __forceinline__ void CopyBox3(uint32_t shared, const CUtensorMap* map, int x, int y,
+                                         int z, uint32_t barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared),
+      "l"(map), "r"(x), "r"(y), "r"(z), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
 __device__ __forceinline__ void CopyBox2(uint32_t shared, const CUtensorMap* map, int x, int y,
                                          uint32_t barrier) {
   asm volatile(
