@@ -52,6 +52,7 @@ ActivationPlan PlanOf(const ForwardShape& shape, const ActivationRequest& reques
   ActivationPlan plan;
   plan.first = limits(tokens, size.chunk_tokens);
   plan.second = limits(std::min(tokens, size.second_tokens), kSecondChunkTokens);
+  plan.second.decoder_bytes = request.decoder_bytes;
   plan.bytes =
       ActivationLayout(shape, plan.first).bytes + ActivationLayout(shape, plan.second).bytes;
   return plan;
@@ -93,6 +94,7 @@ ActivationLayout::ActivationLayout(const ForwardShape& shape, const PassLimits& 
   output_bytes = cursor.end() - results;
   counters = cursor.Take(2 * static_cast<int64_t>(sizeof(int32_t)));
   few_rows = cursor.Take(limits.few_rows_bytes);
+  decoder = cursor.Take(limits.decoder_bytes);
   workspace = cursor.Take(kWorkspaceBytes);
   bytes = cursor.end();
 }

@@ -128,6 +128,7 @@ absl::Status CudaBackend::PlanMemory(const ModelConfig& config, const WeightLayo
   request.max_batch_tokens = options.max_batch_tokens;
   request.max_input_tokens = options.max_input_tokens;
   request.few_rows_bytes = device_.few_rows_bytes;
+  if (!options.cuda.force_portable) request.decoder_bytes = model_->DecoderBytes();
   request.default_input_tokens = config.default_max_tokens;
   const double flop_per_token =
       2.0 * static_cast<double>(shape_.finish_weights() + shape_.projection_weights());

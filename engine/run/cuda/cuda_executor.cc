@@ -5,6 +5,7 @@
 #include "engine/run/cuda/cuda_status.h"
 #include "engine/run/encoding.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/decoder_pass.h"
 #include "kernels/cuda/pool_encode.h"
 
 namespace quiver {
@@ -16,6 +17,16 @@ std::vector<PassOp> CudaExecutor::Ops(const DeviceBatch& batch, const PassRegion
                          .launches = &batch.attention.launches,
                          .pooled_launches = &batch.pooled_attention.launches};
   return ListOps(options_.shape, work, options_.rates);
+}
+
+bool CudaExecutor::CanDecode(const DeviceBatch& batch, const PassRegion& region) const {
+  return region.limits().decoder_bytes > 0 && batch.tokens <= kMaxDecoderRows;
+}
+
+std::vector<PassOp> CudaExecutor::DecodeOps(const DeviceBatch& batch) const {
+  const int last = options_.shape.num_layers - 1;
+  return {{PassOp::Kind::kDecode, last, 0, batch.tokens},
+          {PassOp::Kind::kEncode, last, 0, batch.sequences}};
 }
 
 absl::Status CudaExecutor::Enqueue(const PassOp& op, const DeviceBatch& batch,
@@ -48,6 +59,10 @@ absl::Status CudaExecutor::Enqueue(const PassOp& op, const DeviceBatch& batch,
       break;
     case Kind::kPooledFinish:
       calls(model_->Finish(op.layer, Pooled(batch, region)));
+      break;
+    case Kind::kDecode:
+      calls(model_->Decode(Chunk(batch, region, 0, op.rows), Pooled(batch, region),
+                           region.device(region.layout().decoder)));
       break;
     case Kind::kEncode:
       calls(Encode(batch, region));

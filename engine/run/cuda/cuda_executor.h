@@ -32,6 +32,11 @@ class CudaExecutor {
   // The operations of a pass over `batch` in `region`.
   std::vector<PassOp> Ops(const DeviceBatch& batch, const PassRegion& region) const;
 
+  // Whether the same can be done by DecodeOps().
+  bool CanDecode(const DeviceBatch& batch, const PassRegion& region) const;
+  // All layers in one launch, of which two must not be under way at once.
+  std::vector<PassOp> DecodeOps(const DeviceBatch& batch) const;
+
   // Puts one of them on the region's stream. Those before it must have been put there, and the
   // batch's input.
   absl::Status Enqueue(const PassOp& op, const DeviceBatch& batch, const PassRegion& region) const;

@@ -20,7 +20,8 @@ namespace quiver {
 class CudaGraphs {
  public:
   // Captures a graph for each bucket of the region, after running each once, so that all code is
-  // loaded. `region` must outlive this and stand still meanwhile.
+  // loaded. Where the model can run all layers in one launch, that is measured too, and the faster
+  // of both kept. `region` must outlive this and stand still meanwhile.
   static absl::StatusOr<std::unique_ptr<CudaGraphs>> Capture(const CudaExecutor& executor,
                                                              PassRegion* region);
   ~CudaGraphs();
@@ -33,6 +34,11 @@ class CudaGraphs {
   explicit CudaGraphs(PassRegion* region)
       : region_(region), buckets_(GraphBuckets(region->limits())) {}
   absl::Status CaptureOne(const CudaExecutor& executor, const GraphBucket& bucket);
+  // A graph of `ops` between the copies in and out, run once.
+  absl::Status Record(const CudaExecutor& executor, const DeviceBatch& batch,
+                      const std::vector<PassOp>& ops, int64_t output_bytes,
+                      cudaGraphExec_t* executable) const;
+  absl::StatusOr<float> FastestMs(cudaGraphExec_t graph) const;
 
   PassRegion* const region_;
   std::vector<GraphBucket> buckets_;

@@ -35,6 +35,7 @@ absl::StatusOr<MemoryGrant> GrantMemory(const ForwardShape& shape, const MemoryR
                            : request.max_input_tokens > 0 ? request.max_input_tokens
                                                           : std::min(kLeastTokens, input);
   activations.few_rows_bytes = request.few_rows_bytes;
+  activations.decoder_bytes = request.decoder_bytes;
   activations.max_chunk_tokens = request.max_chunk_tokens;
   const absl::StatusOr<ActivationPlan> plan = PlanActivations(shape, activations);
   if (!plan.ok()) {

@@ -25,6 +25,7 @@ struct MemoryRequest {
   int default_input_tokens = 0;
   int64_t max_chunk_tokens = 0;
   int64_t few_rows_bytes = 0;
+  int64_t decoder_bytes = 0;
 };
 
 struct MemoryGrant {

@@ -62,6 +62,17 @@ class CudaModel {
   // layer's input in `half`.
   virtual absl::Status Finish(int layer, const RowBlock& block) = 0;
 
+  // What Decode() works in, zero before its first call; 0 if this model does not run so on the
+  // current device.
+  virtual int64_t DecoderBytes() const { return 0; }
+
+  // All of the above for at most kMaxDecoderRows rows in one launch, from ids to the residual of
+  // the rows in `pooled`. Its rows' projection, and `half`, stay as they are.
+  virtual absl::Status Decode(const RowBlock& block, const RowBlock& pooled, void* workspace) {
+    (void)block, (void)pooled, (void)workspace;
+    return absl::UnimplementedError("this model does not run in one launch");
+  }
+
   // The norm of pooled rows before they become vectors; null if there is none.
   virtual const float* final_norm() const = 0;
 

@@ -33,12 +33,17 @@ absl::StatusOr<std::unique_ptr<PassRegion>> PassRegion::Create(Kind kind, const 
     calls(cudaEventCreate(&region->begins_[i]), "creating an event");
     calls(cudaEventCreateWithFlags(&region->ends_[i], wait), "creating an event");
   }
-  // Zero at first; launches leave both as the next one needs them.
+  // Zero at first; launches leave them as the next one needs them.
   calls(cudaMemsetAsync(region->device(layout.counters), 0, 2 * sizeof(int32_t), region->stream_),
         "clearing counters");
   calls(cudaMemsetAsync(region->device(layout.few_rows), 0,
                         static_cast<size_t>(limits.few_rows_bytes), region->stream_),
         "clearing a workspace");
+  if (limits.decoder_bytes > 0) {
+    calls(cudaMemsetAsync(region->device(layout.decoder), 0,
+                          static_cast<size_t>(limits.decoder_bytes), region->stream_),
+          "clearing a workspace");
+  }
   if (!calls.ok()) return calls.status();
   return region;
 }

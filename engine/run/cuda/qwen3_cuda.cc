@@ -4,9 +4,11 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "engine/run/cuda/activation_layout.h"
 #include "engine/run/cuda/cuda_model.h"
 #include "engine/run/cuda/cuda_status.h"
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/decoder_pass.h"
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope.h"
@@ -36,6 +38,8 @@ class Qwen3Cuda : public CudaModel {
   absl::Status Project(int layer, const RowBlock& block) override;
   absl::Status ProjectPooled(const RowBlock& block) override;
   absl::Status Finish(int layer, const RowBlock& block) override;
+  int64_t DecoderBytes() const override;
+  absl::Status Decode(const RowBlock& block, const RowBlock& pooled, void* workspace) override;
   const float* final_norm() const override { return Floats(final_norm_); }
   std::vector<MatmulCase> Matmuls(const RowBlock& block, const RowBlock& pooled) const override;
 
@@ -48,6 +52,9 @@ class Qwen3Cuda : public CudaModel {
   const void* Matrix(int64_t offset, int64_t row = 0, int64_t k = 0) const {
     return weights_ + offset + 2 * row * k;
   }
+  DecoderShape DecoderShapeOfModel() const;
+  // Rows of the table of embeddings, to the residual.
+  cudaError_t LookUp(const RowBlock& block) const;
   MatmulOperands QueryKeyValue(const Qwen3Weights& weights, const RowBlock& block) const;
   MatmulOperands KeyValue(const Qwen3Weights& weights, const RowBlock& block) const;
   MatmulOperands PooledQuery(const Qwen3Weights& weights, const RowBlock& block) const;
@@ -70,6 +77,7 @@ class Qwen3Cuda : public CudaModel {
   int64_t rope_ = 0;
   int64_t final_norm_ = 0;
   std::vector<Qwen3Weights> layers_;
+  int64_t layer_bytes_ = 0;  // from one layer's weights to the next one's
 };
 
 Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
@@ -85,7 +93,11 @@ Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
   embeddings_ = layout->Table("embed_tokens.weight", config.vocab_size, hidden);
   final_norm_ = layout->Vector("norm.weight", hidden, /*is_norm=*/true);
   rope_ = layout->Reserve(RopeTableFloats(max_positions_, shape_.head_dim) * 4);
+  const int64_t first_layer = layout->bytes();
+  layer_bytes_ = kArenaAlignment;  // of one layer it does not count
   for (int i = 0; i < shape_.num_layers; ++i) {
+    // Every layer asks for the same, so that it lies as far behind the layer before.
+    if (i == 1) layer_bytes_ = layout->bytes() - first_layer;
     const std::string base = absl::StrCat("layers.", i, ".");
     const std::string attention = base + "self_attn.";
     Qwen3Weights weights;
@@ -196,12 +208,15 @@ cudaError_t Qwen3Cuda::Rope(const Qwen3Weights& weights, int num_heads, int num_
                     block.scratch.stream);
 }
 
+cudaError_t Qwen3Cuda::LookUp(const RowBlock& block) const {
+  const DeviceTable table = {embeddings_.type, weights_ + embeddings_.offset};
+  return quiver::Embed(table, {}, {}, block.ids, nullptr, block.rows, shape_.hidden, block.residual,
+                       shape_.hidden, block.scratch.stream);
+}
+
 absl::Status Qwen3Cuda::Embed(const RowBlock& block) {
   CudaCalls calls;
-  const DeviceTable table = {embeddings_.type, weights_ + embeddings_.offset};
-  calls(quiver::Embed(table, {}, {}, block.ids, nullptr, block.rows, shape_.hidden, block.residual,
-                      shape_.hidden, block.scratch.stream),
-        "embedding");
+  calls(LookUp(block), "embedding");
   calls(AddRmsNorm(NormOf(block), Floats(layers_[0].input_norm), eps_, block.scratch.stream),
         "norm");
   return calls.status();
@@ -254,6 +269,53 @@ absl::Status Qwen3Cuda::Finish(int layer, const RowBlock& block) {
   if (last) tensors.out = nullptr;
   const int64_t next_norm = last ? final_norm_ : layers_[layer + 1].input_norm;
   calls(AddRmsNorm(tensors, Floats(next_norm), eps_, stream), "norm");
+  return calls.status();
+}
+
+DecoderShape Qwen3Cuda::DecoderShapeOfModel() const {
+  return {.hidden = shape_.hidden,
+          .inner = shape_.inner,
+          .num_layers = shape_.num_layers,
+          .num_heads = shape_.num_heads,
+          .num_kv_heads = shape_.num_kv_heads,
+          .norm_eps = eps_,
+          .type = type_};
+}
+
+int64_t Qwen3Cuda::DecoderBytes() const {
+  const DecoderShape shape = DecoderShapeOfModel();
+  bool is_supported = false;
+  if (shape_.head_dim != kDecoderHeadDim || !shape_.causal || !shape_.prune_last ||
+      DecoderPassIsSupported(shape, &is_supported) != cudaSuccess || !is_supported) {
+    return 0;
+  }
+  return static_cast<int64_t>(DecoderWorkspaceBytes(shape));
+}
+
+absl::Status Qwen3Cuda::Decode(const RowBlock& block, const RowBlock& pooled, void* workspace) {
+  const Qwen3Weights& first = layers_[0];
+  DecoderWeights weights;
+  weights.input_norm = Floats(first.input_norm);
+  weights.qkv = Matrix(first.qkv);
+  weights.query_norm = Floats(first.query_norm);
+  weights.key_norm = Floats(first.key_norm);
+  weights.output = Matrix(first.output);
+  weights.mlp_norm = Floats(first.mlp_norm);
+  weights.gate_up = Matrix(first.gate_up);
+  weights.down = Matrix(first.down);
+  weights.layer_bytes = layer_bytes_;
+  DecoderTensors tensors;
+  tensors.residual = block.residual;
+  tensors.rows = static_cast<int>(block.rows);
+  tensors.positions = block.positions;
+  tensors.rope_table = Floats(rope_);
+  tensors.pooled_rows = pooled.pooled_rows;
+  tensors.num_pooled = static_cast<int>(pooled.rows);
+  tensors.out = pooled.residual;
+  tensors.workspace = workspace;
+  CudaCalls calls;
+  calls(LookUp(block), "embedding");
+  calls(DecoderPass(DecoderShapeOfModel(), weights, tensors, block.scratch.stream), "all layers");
   return calls.status();
 }
 

@@ -34,6 +34,8 @@ struct PassOp {
     kPooledQuery,
     kPooledAttend,
     kPooledFinish,
+    // All layers in one launch, for all tokens.
+    kDecode,
     // Vectors from the last layer's output.
     kEncode,
   };
