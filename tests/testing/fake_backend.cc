@@ -142,7 +142,7 @@ class FakeBackend::FakePass : public Pass {
       }
     }
     absl::MutexLock lock(&backend_->mutex_);
-    backend_->passes_[index_].finished = true;
+    if (backend_->options_.keep_records) backend_->passes_[index_].finished = true;
     return out;
   }
 
@@ -192,21 +192,22 @@ absl::Status FakeBackend::Check(const PackedBatch& batch) const {
 
 absl::StatusOr<std::unique_ptr<Pass>> FakeBackend::Begin(PackedBatch batch) {
   if (absl::Status s = Check(batch); !s.ok()) return s;
+  const size_t index = options_.keep_records ? Record(batch) : 0;
+  if (options_.on_begin) {
+    if (absl::Status s = options_.on_begin(batch); !s.ok()) return s;
+  }
+  return std::make_unique<FakePass>(this, std::move(batch), index);
+}
+
+size_t FakeBackend::Record(const PackedBatch& batch) {
   PassRecord record;
   for (int s = 0; s < batch.num_sequences(); ++s) {
     record.lengths.push_back(batch.cu_seqlens[s + 1] - batch.cu_seqlens[s]);
   }
   record.tokens = batch.num_tokens();
-  size_t index;
-  {
-    absl::MutexLock lock(&mutex_);
-    index = passes_.size();
-    passes_.push_back(std::move(record));
-  }
-  if (options_.on_begin) {
-    if (absl::Status s = options_.on_begin(batch); !s.ok()) return s;
-  }
-  return std::make_unique<FakePass>(this, std::move(batch), index);
+  absl::MutexLock lock(&mutex_);
+  passes_.push_back(std::move(record));
+  return passes_.size() - 1;
 }
 
 double FakeBackend::CostUs(const PackedBatch& batch) const {

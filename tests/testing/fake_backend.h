@@ -41,6 +41,8 @@ class FakeBackend : public Backend {
     double step_us = 0;
     // Where time passes: on this clock if it is given, else the calling thread sleeps.
     VirtualClock* clock = nullptr;
+    // Whether passes are recorded, which takes memory without end.
+    bool keep_records = true;
 
     // Hooks, all optional, all called on the thread that drives the backend. They may block (a hung
     // device) or throw (a broken one). Not OK from the first two fails the pass, from the third the
@@ -68,7 +70,7 @@ class FakeBackend : public Backend {
   // Microseconds that a pass over `batch` takes.
   double CostUs(const PackedBatch& batch) const;
 
-  // Every pass begun so far, in order. Safe from any thread, as is TokensRun.
+  // Every pass begun so far and recorded, in order. Safe from any thread, as is TokensRun.
   std::vector<PassRecord> Passes() const;
   // Tokens of finished passes.
   int64_t TokensRun() const;
@@ -77,6 +79,8 @@ class FakeBackend : public Backend {
   class FakePass;
 
   absl::Status Check(const PackedBatch& batch) const;
+  // The record's index.
+  size_t Record(const PackedBatch& batch);
   void Spend(double us);
 
   const Options options_;

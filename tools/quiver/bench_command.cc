@@ -280,6 +280,7 @@ void AddEngineFlags(CLI::App* command, BenchFlags* flags) {
 void AddBenchCommand(CLI::App* app, int* exit_code) {
   CLI::App* bench = app->add_subcommand("bench", "Measure speed");
   bench->require_subcommand(1);
+  AddBenchServeCommand(bench, exit_code);
   CLI::App* command = bench->add_subcommand(
       "engine", "Measure the engine alone: ids in host memory to vectors in host memory");
   command->footer(

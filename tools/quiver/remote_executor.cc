@@ -18,18 +18,6 @@ namespace {
 constexpr absl::Duration kAnswerTime = absl::Seconds(10);
 constexpr absl::Duration kPollInterval = absl::Milliseconds(100);
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& server) {
-  grpc::ChannelArguments arguments;
-  // The server's own limits hold, which it tells.
-  arguments.SetMaxReceiveMessageSize(-1);
-  arguments.SetMaxSendMessageSize(-1);
-  // A server that is being waited for should be found soon after it comes up.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  return grpc::CreateCustomChannel(server, grpc::InsecureChannelCredentials(), arguments);
-}
-
 // Tokenize, call after call; what is at hand goes into one call.
 class TokenizeCalls {
  public:
@@ -109,8 +97,22 @@ class TokenizeCalls {
 
 }  // namespace
 
+std::shared_ptr<grpc::Channel> ConnectAlone(const std::string& server) {
+  grpc::ChannelArguments arguments;
+  // The server's own limits hold, which it tells.
+  arguments.SetMaxReceiveMessageSize(-1);
+  arguments.SetMaxSendMessageSize(-1);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // A server that is being waited for should be found soon after it comes up.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  return grpc::CreateCustomChannel(server, grpc::InsecureChannelCredentials(), arguments);
+}
+
 RemoteExecutor::RemoteExecutor(Options options)
-    : options_(std::move(options)), stub_(v1::EmbedService::NewStub(Connect(options_.server))) {}
+    : options_(std::move(options)),
+      stub_(v1::EmbedService::NewStub(ConnectAlone(options_.server))) {}
 
 absl::Status RemoteExecutor::Explain(const absl::Status& status) const {
   if (status.code() != absl::StatusCode::kUnavailable) return status;

@@ -5,10 +5,15 @@
 #include <string>
 
 #include "absl/time/time.h"
+#include "grpcpp/channel.h"
 #include "quiver/v1/embed.grpc.pb.h"
 #include "tools/quiver/executor.h"
 
 namespace quiver {
+
+// A channel to HOST:PORT without limits of its own on messages, and with a connection that no other
+// channel uses.
+std::shared_ptr<grpc::Channel> ConnectAlone(const std::string& server);
 
 // A server, over gRPC. Embedding is one EmbedStream; tokenizing is Tokenize after Tokenize.
 class RemoteExecutor : public Executor {

@@ -1,0 +1,71 @@
+#include "tools/quiver/load_generator.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tools/quiver/remote_executor.h"
+
+namespace quiver {
+namespace {
+
+// A connection that is not up by then will not be.
+constexpr std::chrono::seconds kConnectTime{10};
+
+LoadClock::duration ToClock(absl::Duration duration) {
+  return std::chrono::nanoseconds(absl::ToInt64Nanoseconds(duration));
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<LoadResult>> RunLoad(const LoadOptions& options,
+                                                const v1::ModelInfo& info,
+                                                const std::vector<Workload>& workloads) {
+  for (const Workload& workload : workloads) {
+    if (workload.max_tokens > static_cast<int64_t>(info.limits().max_input_tokens())) {
+      return absl::InvalidArgumentError(absl::StrCat(workload.name, ": tokens: must be at most ",
+                                                     info.limits().max_input_tokens(), ", is ",
+                                                     workload.max_tokens));
+    }
+  }
+  std::vector<std::unique_ptr<v1::EmbedService::Stub>> stubs;
+  std::vector<v1::EmbedService::Stub*> shared;
+  const auto connect = [&]() -> absl::Status {
+    const std::shared_ptr<grpc::Channel> channel = ConnectAlone(options.server);
+    if (!channel->WaitForConnected(std::chrono::system_clock::now() + kConnectTime)) {
+      return absl::UnavailableError(absl::StrCat(options.server, ": no connection"));
+    }
+    stubs.push_back(v1::EmbedService::NewStub(channel));
+    return absl::OkStatus();
+  };
+  for (int i = 0; i < options.connections; ++i) {
+    if (absl::Status status = connect(); !status.ok()) return status;
+    shared.push_back(stubs.back().get());
+  }
+
+  LoadSource::Plan plan;
+  plan.vocabulary_size = std::max<uint32_t>(1, info.vocabulary_size());
+  plan.seed = options.seed;
+  // A bulk stream has a connection of its own: what it fills is not what the others wait behind.
+  for (const Workload& workload : workloads) {
+    if (!workload.stream) continue;
+    if (absl::Status status = connect(); !status.ok()) return status;
+  }
+  plan.start = LoadClock::now();
+  plan.window.begin = plan.start + ToClock(options.warm_up);
+  plan.window.end = plan.window.begin + ToClock(options.duration);
+  std::vector<std::unique_ptr<LoadSource>> sources;
+  size_t own = shared.size();
+  for (const Workload& workload : workloads) {
+    sources.push_back(workload.stream ? MakeStreamLoad(workload, plan, stubs[own++].get())
+                                      : MakeUnaryLoad(workload, plan, shared));
+    ++plan.seed;
+  }
+  for (auto& source : sources) source->Start();
+  std::vector<LoadResult> results;
+  for (auto& source : sources) {
+    results.push_back(source->Finish(plan.window.end + ToClock(options.patience)));
+  }
+  return results;
+}
+
+}  // namespace quiver
