@@ -41,6 +41,10 @@ struct Job {
   // kRetrying waits in a group of what is left of a failed pass.
   enum class State : uint8_t { kQueued, kRetrying, kRunning, kDone };
 
+  // The lane's jobs in order of arrival, while kQueued or kRetrying. In front, so that one cache
+  // line holds both.
+  Job* older = nullptr;
+  Job* newer = nullptr;
   std::vector<TokenId> ids;
   OutputSpec output;
   State state = State::kQueued;
@@ -62,9 +66,6 @@ struct Job {
   int64_t started = 0;
   // Whose tokens it counts among, the first waiter's; while kQueued.
   Tenant* tenant = nullptr;
-  // The lane's jobs in order of arrival, while kQueued or kRetrying.
-  Job* older = nullptr;
-  Job* newer = nullptr;
   // Empty only when done.
   absl::InlinedVector<Waiter, 1> waiters;
 

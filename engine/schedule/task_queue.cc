@@ -3,14 +3,44 @@
 #include <algorithm>
 
 namespace quiver {
-namespace {
 
-// std::push_heap keeps the greatest at the front.
-constexpr auto kLater = [](const TaskQueue::Entry& a, const TaskQueue::Entry& b) {
-  return b.Before(a);
-};
+void EntryHeap::Push(const QueueEntry& entry) {
+  size_t at = entries_.size();
+  entries_.push_back(entry);
+  while (at > 0) {
+    const size_t parent = (at - 1) / kChildren;
+    if (!entry.Before(entries_[parent])) break;
+    entries_[at] = entries_[parent];
+    at = parent;
+  }
+  entries_[at] = entry;
+}
 
-}  // namespace
+void EntryHeap::Pop() {
+  const QueueEntry last = entries_.back();
+  entries_.pop_back();
+  if (!entries_.empty()) SiftDown(0, last);
+}
+
+void EntryHeap::SiftDown(size_t at, const QueueEntry& entry) {
+  const size_t size = entries_.size();
+  for (size_t child; (child = at * kChildren + 1) < size;) {
+    const size_t end = std::min(size, child + kChildren);
+    size_t first = child;
+    while (++child < end) {
+      if (entries_[child].Before(entries_[first])) first = child;
+    }
+    if (!entries_[first].Before(entry)) break;
+    entries_[at] = entries_[first];
+    at = first;
+  }
+  entries_[at] = entry;
+}
+
+void EntryHeap::EraseIf(absl::FunctionRef<bool(const QueueEntry&)> unwanted) {
+  std::erase_if(entries_, unwanted);
+  for (size_t at = entries_.size(); at-- > 0;) SiftDown(at, QueueEntry(entries_[at]));
+}
 
 void TaskQueue::Push(const Entry& entry) {
   ++entry.job->entries;
@@ -19,8 +49,7 @@ void TaskQueue::Push(const Entry& entry) {
     appended_tokens_ += entry.tokens;
     sorted_.push_back({entry, appended_tokens_});
   } else {
-    heap_.push_back(entry);
-    std::push_heap(heap_.begin(), heap_.end(), kLater);
+    heap_.Push(entry);
   }
 }
 
@@ -43,8 +72,7 @@ TaskQueue::Entry TaskQueue::Pop() {
     popped_tokens_ = sorted_.front().tokens_until;
     sorted_.pop_front();
   } else {
-    std::pop_heap(heap_.begin(), heap_.end(), kLater);
-    heap_.pop_back();
+    heap_.Pop();
   }
   tokens_ -= out.tokens;
   return out;
@@ -58,8 +86,7 @@ void TaskQueue::Purge(absl::FunctionRef<bool(Job*)> keep) {
   };
   std::erase_if(sorted_, [&](const SortedEntry& sorted) { return unwanted(sorted.entry); });
   std::erase_if(returned_, unwanted);
-  std::erase_if(heap_, unwanted);
-  std::make_heap(heap_.begin(), heap_.end(), kLater);
+  heap_.EraseIf(unwanted);
   popped_tokens_ = appended_tokens_ = 0;
   for (SortedEntry& sorted : sorted_) {
     sorted.tokens_until = appended_tokens_ += sorted.entry.tokens;

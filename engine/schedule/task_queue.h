@@ -10,23 +10,46 @@
 
 namespace quiver {
 
+// What waits, and when it is due.
+struct QueueEntry {
+  int64_t due = 0;
+  uint64_t number = 0;
+  Job* job = nullptr;
+  // Of the job when it was pushed.
+  int64_t tokens = 0;
+
+  bool Before(const QueueEntry& other) const {
+    return due != other.due ? due < other.due : number < other.number;
+  }
+};
+
+// The first of many entries. A heap of eight children a node: of a long queue, which no cache
+// holds, a third of a binary heap's levels are looked at.
+class EntryHeap {
+ public:
+  bool empty() const { return entries_.empty(); }
+  const QueueEntry& front() const { return entries_[0]; }
+  void Push(const QueueEntry& entry);
+  void Pop();
+  // Removes those that `unwanted` says yes to, once for each.
+  void EraseIf(absl::FunctionRef<bool(const QueueEntry&)> unwanted);
+
+ private:
+  static constexpr size_t kChildren = 8;
+
+  // Puts `entry` where it belongs at or below the hole at `at`.
+  void SiftDown(size_t at, const QueueEntry& entry);
+
+  std::vector<QueueEntry> entries_;
+};
+
 // Jobs in order of their due times, equal ones in order of arrival. A job due no earlier than any
 // before it, which is the common case as most tasks have the same time to live, goes in and out in
 // constant time; another in O(log n). A job may have several entries, and an entry may outlive its
 // job's stay in the queue: such a stale one is for the caller to tell.
 class TaskQueue {
  public:
-  struct Entry {
-    int64_t due = 0;
-    uint64_t number = 0;
-    Job* job = nullptr;
-    // Of the job when it was pushed.
-    int64_t tokens = 0;
-
-    bool Before(const Entry& other) const {
-      return due != other.due ? due < other.due : number < other.number;
-    }
-  };
+  using Entry = QueueEntry;
 
   bool empty() const { return sorted_.empty() && returned_.empty() && heap_.empty(); }
 
@@ -61,8 +84,8 @@ class TaskQueue {
   std::deque<SortedEntry> sorted_;
   // Came back from a batch that they did not fit in; in order.
   std::deque<Entry> returned_;
-  // Came out of order; a binary heap.
-  std::vector<Entry> heap_;
+  // Came out of order.
+  EntryHeap heap_;
   int64_t tokens_ = 0;
   int64_t appended_tokens_ = 0;
   int64_t popped_tokens_ = 0;
