@@ -4,6 +4,9 @@
 // moves a little with what shares its batch, because cuBLASLt's order of summation depends on the
 // number of rows: cosine >= 0.9999. So it does from run to run where a batch of few tokens runs as
 // one launch (kernels/cuda/decoder_pass.h).
+//
+// It shares the process's context of the device, and lowers cudaLimitStackSize there: kernels of
+// the same process that call by pointer or recur must raise it again.
 #ifndef QUIVER_ENGINE_RUN_CUDA_CUDA_BACKEND_H_
 #define QUIVER_ENGINE_RUN_CUDA_CUDA_BACKEND_H_
 
