@@ -4,7 +4,6 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "engine/run/cuda/activation_layout.h"
 #include "engine/run/cuda/cuda_model.h"
 #include "engine/run/cuda/cuda_status.h"
 #include "kernels/cuda/activation.h"
@@ -94,10 +93,7 @@ Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
   final_norm_ = layout->Vector("norm.weight", hidden, /*is_norm=*/true);
   rope_ = layout->Reserve(RopeTableFloats(max_positions_, shape_.head_dim) * 4);
   const int64_t first_layer = layout->bytes();
-  layer_bytes_ = kArenaAlignment;  // of one layer it does not count
   for (int i = 0; i < shape_.num_layers; ++i) {
-    // Every layer asks for the same, so that it lies as far behind the layer before.
-    if (i == 1) layer_bytes_ = layout->bytes() - first_layer;
     const std::string base = absl::StrCat("layers.", i, ".");
     const std::string attention = base + "self_attn.";
     Qwen3Weights weights;
@@ -114,6 +110,8 @@ Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
         {{base + "mlp.gate_proj.weight", inner}, {base + "mlp.up_proj.weight", inner}}, hidden);
     weights.down = layout->Matrix({{base + "mlp.down_proj.weight", hidden}}, inner);
     layers_.push_back(weights);
+    // Every layer asks for the same, so that it lies as far behind the layer before.
+    if (i == 0) layer_bytes_ = layout->bytes() - first_layer;
   }
 }
 

@@ -19,7 +19,8 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 
 TEST(ActivationLayoutTest, ArraysAreAlignedAndDoNotOverlap) {
   for (const ForwardShape& shape : {Shape4B(), ShapeMiniLm()}) {
-    const PassLimits limits = {.tokens = 1000, .sequences = 300, .chunk_tokens = 512};
+    const PassLimits limits = {
+        .tokens = 1000, .sequences = 300, .chunk_tokens = 512, .decoder_bytes = 5000};
     const ActivationLayout layout(shape, limits);
     std::vector<std::pair<int64_t, int64_t>> arrays = {
         {layout.residual, 1000 * shape.hidden * 4},
@@ -30,6 +31,7 @@ TEST(ActivationLayoutTest, ArraysAreAlignedAndDoNotOverlap) {
         {layout.results, 300 * 8},
         {layout.vectors, 300 * shape.hidden * 4},
         {layout.counters, 8},
+        {layout.decoder, 5000},
         {layout.workspace, kWorkspaceBytes}};
     if (shape.prune_last) {
       arrays.push_back({layout.pooled_residual, 300 * shape.hidden * 4});
@@ -58,6 +60,18 @@ TEST(ActivationLayoutTest, APlanHoldsWhatWasAskedForWhereItFits) {
   EXPECT_EQ(plan->first.chunk_tokens, 8192);
   EXPECT_EQ(plan->second.tokens, 4096);
   EXPECT_LE(plan->first.sequences, plan->first.chunk_tokens);
+}
+
+TEST(ActivationLayoutTest, OnlyTheSecondPassHasRoomForAllLayersInOneLaunch) {
+  const absl::StatusOr<ActivationPlan> plan =
+      PlanActivations(Shape4B(), {.available_bytes = 20 * kGiB,
+                                  .tokens = 32768,
+                                  .min_tokens = 512,
+                                  .max_chunk_tokens = 1 << 20,
+                                  .decoder_bytes = 4 << 20});
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->first.decoder_bytes, 0);
+  EXPECT_EQ(plan->second.decoder_bytes, 4 << 20);
 }
 
 TEST(ActivationLayoutTest, ChunksShrinkBeforeTheBatchDoes) {
