@@ -114,7 +114,7 @@ absl::StatusOr<TokenizeJob::Options> EmbedService::MakeJob(
   absl::StatusOr<Embedder*> embedder = model_.Find(model);
   if (!embedder.ok()) return embedder.status();
   if (inputs.empty()) return FieldError("inputs", "must have at least 1; there are 0");
-  if (absl::Status status = CheckItemCount(inputs.size(), options_.max_items_per_request);
+  if (absl::Status status = CheckItemCount("inputs", inputs.size(), options_.max_items_per_request);
       !status.ok()) {
     return status;
   }

@@ -212,7 +212,8 @@ absl::Status EmbedStream::TakeMessage(std::shared_ptr<Batch>* batch) {
   }
   // Later messages find out whether the server drains.
   status = first ? TakeStart(message->start()) : model_.Find("").status();
-  if (status.ok()) status = CheckItemCount(message->inputs_size(), options_.max_items_per_message);
+  if (status.ok())
+    status = CheckItemCount("inputs", message->inputs_size(), options_.max_items_per_message);
   if (!status.ok() || message->inputs().empty()) return status;
 
   std::vector<std::string> ids(static_cast<size_t>(message->inputs_size()));

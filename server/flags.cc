@@ -73,7 +73,8 @@ class Parser {
  public:
   Parser(ServerOptions* options, absl::Span<const char* const> args)
       : args_(args.begin(), args.end()),
-        app_("Serves text embeddings over gRPC, with health and metrics over HTTP.", kProgram) {
+        app_("Serves text embeddings over gRPC and OpenAI's HTTP API, with health and metrics.",
+             kProgram) {
     app_.formatter(std::make_shared<HelpFormatter>());
     AddModel(&options->embedder, options);
     AddDevice(&options->embedder);
@@ -263,7 +264,8 @@ class Parser {
         "IP address to listen on; 0.0.0.0 or :: for all");
     Add("--grpc-port", port, &options->grpc_port, "Port of gRPC; 0 for any free one");
     Add("--http-port", port, &options->http_port,
-        "Port of /health, /livez, /readyz and /metrics; 0 for any free one");
+        "Port of /v1/embeddings, /v1/models, /health, /livez, /readyz and /metrics; 0 for any free "
+        "one");
     AddFlag<std::string>(
         "--port-file", TextValue("FILE"),
         "Where to write what was bound, as lines grpc=HOST:PORT and http=HOST:PORT", "",

@@ -19,7 +19,8 @@ class HttpRouter {
     HttpHandler handler;
   };
 
-  // `path` is matched as a whole. GET answers HEAD too.
+  // `path` is matched as a whole; one that ends in "/*" stands for every longer path that begins
+  // like it, unless a path of its own or a longer beginning is known. GET answers HEAD too.
   void Add(const std::string& method, const std::string& path, Route route) {
     routes_[path][method] = std::move(route);
   }
@@ -33,8 +34,14 @@ class HttpRouter {
   Match Find(absl::string_view method, absl::string_view path) const;
 
  private:
-  // By path, then by method.
-  std::map<std::string, std::map<std::string, Route>, std::less<>> routes_;
+  // By method.
+  using Methods = std::map<std::string, Route>;
+
+  // Null if there is no such path.
+  const Methods* FindPath(absl::string_view path) const;
+
+  // By path.
+  std::map<std::string, Methods, std::less<>> routes_;
 };
 
 }  // namespace quiver

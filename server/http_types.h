@@ -47,8 +47,11 @@ struct HttpResponse {
   HttpHeaders headers = {};
 };
 
-// {"error": {"code": 404, "message": "..."}}
-HttpResponse HttpError(int status, absl::string_view message);
+// An error in the form of OpenAI's API, {"error": {"message": ..., "type": ..., "param": ...,
+// "code":
+// ...}}. `param` is the field it speaks of, `code` a word for programs; null where empty.
+HttpResponse HttpError(int status, absl::string_view message, absl::string_view param = "",
+                       absl::string_view code = "");
 
 // The way back for one answer. Move-only; may be used on any thread, during the handler or after.
 class HttpResponder {

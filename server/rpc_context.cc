@@ -2,8 +2,7 @@
 
 #include <chrono>
 
-#include "absl/strings/str_cat.h"
-#include "engine/field_error.h"
+#include "server/tenant.h"
 
 namespace quiver {
 
@@ -11,12 +10,9 @@ absl::StatusOr<std::string> Tenant(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
   const auto it = metadata.find(kTenantKey);
   if (it == metadata.end()) return std::string();
-  if (it->second.size() > kMaxTenantBytes) {
-    return FieldError(
-        absl::StrCat("metadata ", kTenantKey),
-        absl::StrCat("must be at most ", kMaxTenantBytes, " bytes; it has ", it->second.size()));
-  }
-  return std::string(it->second.data(), it->second.size());
+  std::string tenant(it->second.data(), it->second.size());
+  if (absl::Status status = CheckTenant(tenant, "metadata"); !status.ok()) return status;
+  return tenant;
 }
 
 absl::Time Deadline(const grpc::CallbackServerContext& context) {

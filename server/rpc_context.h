@@ -10,11 +10,7 @@
 
 namespace quiver {
 
-// Metadata key under which a client says on whose behalf it calls, and the bytes of its value.
-inline constexpr char kTenantKey[] = "quiver-tenant";
-inline constexpr size_t kMaxTenantBytes = 128;
-
-// INVALID_ARGUMENT if the value is too long; empty if there is none.
+// What the metadata says of the tenant. INVALID_ARGUMENT if it is too long; empty if there is none.
 absl::StatusOr<std::string> Tenant(const grpc::CallbackServerContext& context);
 
 absl::Time Deadline(const grpc::CallbackServerContext& context);

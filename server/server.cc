@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "quiver/v1/embed.grpc.pb.h"
+#include "server/openai_routes.h"
 #include "server/operational_routes.h"
 #include "server/process_metrics.h"
 #include "server/version.h"
@@ -69,6 +70,8 @@ Server::~Server() {
   state_.Drain();
   // Calls end when the engine lets go of their items.
   if (embedder_ != nullptr) embedder_->Drain(absl::InfinitePast());
+  http_.reset();
+  in_flight_.AwaitNone(absl::InfiniteFuture());
 }
 
 absl::Status Server::Bind() {
@@ -78,6 +81,9 @@ absl::Status Server::Bind() {
   HttpRouter router;
   AddOperationalRoutes(&router, &state_,
                        [this] { return metrics_.Scrape(state_, http_->stats()); });
+  AddOpenAiRoutes({.max_items_per_request = options_.max_items_per_request,
+                   .max_body_bytes = options_.max_message_bytes},
+                  &model_, &calls_, &in_flight_, &router);
   absl::StatusOr<std::unique_ptr<HttpServer>> http_server =
       HttpServer::Create(http, std::move(router));
   if (!http_server.ok()) return http_server.status();

@@ -145,9 +145,9 @@ absl::Status CheckStrings(const InvalidStrings& invalid) {
   return absl::OkStatus();
 }
 
-absl::Status CheckItemCount(int count, int limit) {
+absl::Status CheckItemCount(absl::string_view field, int64_t count, int limit) {
   if (count <= limit) return absl::OkStatus();
-  return FieldError("inputs", absl::StrCat("must be at most ", limit, "; there are ", count));
+  return FieldError(field, absl::StrCat("must be at most ", limit, "; there are ", count));
 }
 
 std::vector<CallInput> ToCallInputs(const google::protobuf::RepeatedPtrField<v1::Input>& inputs,

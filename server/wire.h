@@ -37,8 +37,8 @@ absl::StatusOr<ResolvedOptions> Resolve(const Embedder& embedder, const v1::Embe
 // request.
 absl::Status CheckStrings(const InvalidStrings& invalid);
 
-// INVALID_ARGUMENT about the field "inputs" if there are more than `limit`.
-absl::Status CheckItemCount(int count, int limit);
+// INVALID_ARGUMENT about `field` if there are more than `limit`.
+absl::Status CheckItemCount(absl::string_view field, int64_t count, int limit);
 
 // The inputs of a message, which must outlive them. What is wrong with one is in its status.
 // `vocabulary_size` is for the message about ids that no TokenId holds; the engine checks the rest.

@@ -11,7 +11,7 @@
 #include "gmock/gmock.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
-#include "server/rpc_context.h"
+#include "server/tenant.h"
 #include "tests/server/service_fixture.h"
 
 namespace quiver {
