@@ -264,8 +264,8 @@ class Parser {
         "IP address to listen on; 0.0.0.0 or :: for all");
     Add("--grpc-port", port, &options->grpc_port, "Port of gRPC; 0 for any free one");
     Add("--http-port", port, &options->http_port,
-        "Port of /v1/embeddings, /v1/models, /health, /livez, /readyz and /metrics; 0 for any free "
-        "one");
+        "Port of /v1/embeddings, /v1/models, /health, /livez, /readyz, /metrics and "
+        "/debug/scheduler; 0 for any free one");
     AddFlag<std::string>(
         "--port-file", TextValue("FILE"),
         "Where to write what was bound, as lines grpc=HOST:PORT and http=HOST:PORT", "",

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/metrics.h"
+#include "server/scheduler_json.h"
 
 namespace quiver {
 namespace {
@@ -28,6 +29,14 @@ HttpResponse Readiness(ServingState::Phase phase) {
   return StatusResponse(503, "draining");
 }
 
+HttpResponse SchedulerState(const Embedder* embedder) {
+  if (embedder == nullptr) return StatusResponse(503, "starting");
+  HttpResponse response;
+  response.body = SchedulerJson(embedder->Snapshot());
+  response.headers = {{"Cache-Control", "no-store"}};
+  return response;
+}
+
 }  // namespace
 
 void AddOperationalRoutes(HttpRouter* router, const ServingState* state,
@@ -47,6 +56,9 @@ void AddOperationalRoutes(HttpRouter* router, const ServingState* state,
                  response.body = scrape();
                  responder.Send(std::move(response));
                }});
+  router->Add("GET", "/debug/scheduler", {0, [state](HttpRequest, HttpResponder responder) {
+                                            responder.Send(SchedulerState(state->embedder()));
+                                          }});
 }
 
 }  // namespace quiver

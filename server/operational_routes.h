@@ -4,6 +4,7 @@
 //   /readyz   the same, for those who know it by that name
 //   /livez    200 {"status": "alive"} as long as the process answers at all
 //   /metrics  Prometheus' text format
+//   /debug/scheduler  what waits and what runs now, as JSON; 503 while the model is loaded
 #ifndef QUIVER_SERVER_OPERATIONAL_ROUTES_H_
 #define QUIVER_SERVER_OPERATIONAL_ROUTES_H_
 

@@ -39,6 +39,8 @@ void SchedulerMetrics::AddBatchSeries(prometheus::Registry* registry) {
   auto& batches = AddCounters(registry, "quiver_batches_total", "Batches that have been run.");
   auto& overtakes = AddCounters(registry, "quiver_batch_overtakes_total",
                                 "Times that another batch ran between two steps of one.");
+  auto& joined = AddCounters(registry, "quiver_deduplicated_items_total",
+                             "Inputs computed together with an equal one that waited or ran.");
   auto& tokens = AddHistograms(registry, "quiver_batch_tokens", "Tokens of a batch.");
   auto& sequences = AddHistograms(registry, "quiver_batch_sequences", "Sequences of a batch.");
   auto& occupancy = AddHistograms(registry, "quiver_batch_occupancy_ratio",
@@ -59,6 +61,7 @@ void SchedulerMetrics::AddBatchSeries(prometheus::Registry* registry) {
     series.batches_ok = &batches.Add(ok);
     series.batches_failed = &batches.Add(failed);
     series.overtakes = &overtakes.Add(labels);
+    series.joined = &joined.Add(labels);
     series.tokens = &tokens.Add(labels, PowersOfTwo(4, 17));
     series.sequences = &sequences.Add(labels, PowersOfTwo(0, 12));
     series.occupancy = &occupancy.Add(

@@ -22,6 +22,7 @@ class SchedulerMetrics : public SchedulerObserver {
   explicit SchedulerMetrics(prometheus::Registry* registry);
 
   void OnBatch(const BatchReport& report) override;
+  void OnJoined(Lane lane) override { SeriesOf(lane).joined->Increment(); }
   void OnDropped(Lane lane, DropPoint where, absl::StatusCode code) override;
 
   // Brings the queues and the device's business up to date. One call at a time.
@@ -35,6 +36,7 @@ class SchedulerMetrics : public SchedulerObserver {
     prometheus::Counter* batches_ok = nullptr;
     prometheus::Counter* batches_failed = nullptr;
     prometheus::Counter* overtakes = nullptr;
+    prometheus::Counter* joined = nullptr;
     prometheus::Histogram* tokens = nullptr;
     prometheus::Histogram* sequences = nullptr;
     prometheus::Histogram* occupancy = nullptr;

@@ -95,6 +95,14 @@ int64_t LaneQueue::TokensAhead(const EmbedTask& task, const Place& place, int64_
   return ahead;
 }
 
+std::vector<QueueSnapshot::TenantState> LaneQueue::LargestTenants(int most) const {
+  std::vector<QueueSnapshot::TenantState> out;
+  for (const Tenant* tenant : tenants_.Largest(most)) {
+    out.push_back({tenant->name, tenant->tasks, tenant->tokens});
+  }
+  return out;
+}
+
 CostModel::Work LaneQueue::Head(int64_t now) {
   CostModel::Work work;
   for (; !retry_.empty(); retry_.pop_front()) {
@@ -140,6 +148,7 @@ void LaneQueue::Add(EmbedTask&& task, const Place& place, int64_t now) {
 }
 
 void LaneQueue::Join(Job* job, Waiter waiter, absl::string_view tenant_name, int64_t due) {
+  if (observer_ != nullptr) observer_->OnJoined(lane_);
   if (job->state == Job::State::kRunning) {
     ++job->joined;
     ++joined_;

@@ -88,6 +88,7 @@ class LaneQueue {
   int64_t tasks() const { return tasks_; }
   int64_t tokens() const { return tokens_; }
   int tenants() const { return tenants_.active(); }
+  std::vector<QueueSnapshot::TenantState> LargestTenants(int most) const;
   // Submission of the job that waits the longest; kNever if empty.
   int64_t oldest() const { return oldest_ == nullptr ? kNever : oldest_->submitted; }
   // The least that Seal would give out: its first job, or what is left of a failed pass.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -40,6 +41,8 @@ class SchedulerObserver {
  public:
   virtual ~SchedulerObserver() = default;
   virtual void OnBatch(const BatchReport& report) = 0;
+  // A task was taken that is equal to one that waits or runs, and is computed with it.
+  virtual void OnJoined(Lane lane) = 0;
   // A task was refused at the door or given up later: CANCELLED, DEADLINE_EXCEEDED,
   // RESOURCE_EXHAUSTED, UNAVAILABLE.
   virtual void OnDropped(Lane lane, DropPoint where, absl::StatusCode code) = 0;
@@ -47,6 +50,14 @@ class SchedulerObserver {
 
 // What is waiting and running now.
 struct QueueSnapshot {
+  // A tenant's sequences that wait; those that others wait for as well count for the first.
+  struct TenantState {
+    std::string name;
+    int64_t sequences = 0;
+    int64_t tokens = 0;
+  };
+  // As many tenants of a lane are shown.
+  static constexpr int kTenantsShown = 20;
   struct LaneState {
     int64_t tasks = 0;
     int64_t tokens = 0;
@@ -54,6 +65,8 @@ struct QueueSnapshot {
     absl::Duration oldest_age;
     // How long a task without a deadline that came now would wait, were nothing to come after it.
     absl::Duration predicted_wait;
+    // Those with the most tokens, the most first.
+    std::vector<TenantState> largest_tenants;
   };
   struct PassState {
     Lane lane = Lane::kInteractive;
@@ -73,6 +86,7 @@ struct QueueSnapshot {
   int running_tasks = 0;
   int running_tokens = 0;
   bool draining = false;
+  CostModel cost_model;
 };
 
 // Queues tasks and runs them on a backend in batches that are sealed at the moment the device can

@@ -113,6 +113,7 @@ QueueSnapshot SchedulerCore::Snapshot(int64_t now) const {
     state.tasks = queue.tasks();
     state.tokens = queue.tokens();
     state.tenants = queue.tenants();
+    state.largest_tenants = queue.LargestTenants(QueueSnapshot::kTenantsShown);
     if (queue.oldest() != kNever) {
       state.oldest_age = absl::Nanoseconds(std::max<int64_t>(0, now - queue.oldest()));
     }
@@ -136,6 +137,7 @@ QueueSnapshot SchedulerCore::Snapshot(int64_t now) const {
     out.passes.push_back(pass);
   }
   out.draining = draining_;
+  out.cost_model = cost_;
   return out;
 }
 

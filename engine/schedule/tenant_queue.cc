@@ -68,6 +68,15 @@ void TenantQueue::EndRound() {
   if (tenants_.size() > 2 * heap_.size() + 64) ForgetIdle();
 }
 
+std::vector<const Tenant*> TenantQueue::Largest(int most) const {
+  std::vector<const Tenant*> out(std::min(heap_.size(), static_cast<size_t>(most)));
+  std::partial_sort_copy(heap_.begin(), heap_.end(), out.begin(), out.end(),
+                         [](const Tenant* a, const Tenant* b) { return a->tokens > b->tokens; });
+  // What one has may be stale entries alone.
+  std::erase_if(out, [](const Tenant* tenant) { return tenant->tasks == 0; });
+  return out;
+}
+
 int64_t TenantQueue::TokensAhead(const Tenant* tenant, int64_t due) const {
   int64_t own = 0;
   if (tenant != nullptr) {

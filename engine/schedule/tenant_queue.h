@@ -58,6 +58,8 @@ class TenantQueue {
 
   // Tenants with entries.
   int active() const { return static_cast<int>(heap_.size()); }
+  // Up to `most` tenants with jobs, those with the most tokens, the most first.
+  std::vector<const Tenant*> Largest(int most) const;
   // Of all tenants, stale ones too.
   size_t entries() const { return entries_; }
   // Tokens that go before those of `tenant` due at `due`, were nothing to come later: its own until

@@ -223,6 +223,13 @@ TEST_F(MetricsTest, DropsAreCountedByPlaceAndCode) {
             1);
 }
 
+TEST_F(MetricsTest, ItemsComputedTogetherWithAnEqualOneAreCounted) {
+  metrics_.scheduler_observer()->OnJoined(Lane::kInteractive);
+  const Scraped scraped = Scrape();
+  EXPECT_EQ(scraped["quiver_deduplicated_items_total{lane=\"interactive\"}"], 1);
+  EXPECT_EQ(scraped["quiver_deduplicated_items_total{lane=\"bulk\"}"], 0);
+}
+
 TEST_F(MetricsTest, BusyCounterNeverGoesBack) {
   prometheus::Registry registry;
   SchedulerMetrics scheduler(&registry);

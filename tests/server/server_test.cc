@@ -19,8 +19,10 @@
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/security/credentials.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "quiver/v1/embed.grpc.pb.h"
 #include "server/operational_routes.h"
+#include "server/scheduler_json.h"
 #include "tests/server/raw_http_client.h"
 #include "tests/testing/tiny_checkpoint.h"
 
@@ -107,6 +109,7 @@ TEST_F(ServerTest, EveryProbeFollowsThePhases) {
   EXPECT_EQ(Get("/readyz").status, 503);
   EXPECT_EQ(Get("/livez").status, 200);
   EXPECT_EQ(Get("/metrics").status, 200);
+  EXPECT_EQ(Get("/debug/scheduler").status, 503);
   EXPECT_EQ(Health(channel_, ""), kNotServing);
   EXPECT_EQ(Health(channel_, service), kNotServing);
   v1::EmbedResponse response;
@@ -120,6 +123,9 @@ TEST_F(ServerTest, EveryProbeFollowsThePhases) {
   EXPECT_EQ(Health(channel_, service), kServing);
   ASSERT_TRUE(Embed(3, &response).ok());
   EXPECT_EQ(response.results_size(), 3);
+  const auto scheduler = nlohmann::json::parse(Get("/debug/scheduler").body);
+  EXPECT_EQ(scheduler["queues"]["interactive"]["items"], 0);
+  EXPECT_GT(scheduler["cost_model"]["token_us"], 0);
   const std::string metrics = Get("/metrics").body;
   EXPECT_THAT(metrics, HasSubstr("quiver_model_info{"));
   EXPECT_THAT(metrics, HasSubstr("quiver_serving_phase{phase=\"serving\"} 1"));
@@ -189,6 +195,33 @@ TEST(OperationalRoutes, DrainingServerIsAliveButNotReady) {
   EXPECT_EQ(get("/readyz").status, 503);
   EXPECT_EQ(get("/livez").status, 200);
   EXPECT_EQ(get("/metrics").body, "metrics");
+}
+
+TEST(SchedulerJsonTest, ShowsQueuesTenantsAndPasses) {
+  QueueSnapshot snapshot;
+  snapshot.draining = true;
+  snapshot.lanes[1].tasks = 3;
+  snapshot.lanes[1].oldest_age = absl::Milliseconds(7);
+  snapshot.lanes[1].largest_tenants = {{"a\xff", 2, 40}};
+  snapshot.passes.push_back({.lane = Lane::kBulk,
+                             .tasks = 5,
+                             .sequences = 4,
+                             .tokens = 100,
+                             .age = absl::Milliseconds(9),
+                             .device_time = absl::Milliseconds(4),
+                             .predicted = absl::Milliseconds(6),
+                             .overtaken = 2});
+  const auto json = nlohmann::json::parse(SchedulerJson(snapshot));
+  EXPECT_EQ(json["draining"], true);
+  EXPECT_EQ(json["queues"]["bulk"]["items"], 3);
+  EXPECT_EQ(json["queues"]["bulk"]["oldest_age_ms"], 7);
+  EXPECT_EQ(json["queues"]["bulk"]["largest_tenants"][0]["tenant"], "a\ufffd");
+  EXPECT_EQ(json["queues"]["bulk"]["largest_tenants"][0]["tokens"], 40);
+  EXPECT_EQ(json["queues"]["interactive"]["items"], 0);
+  EXPECT_EQ(json["passes"][0]["lane"], "bulk");
+  EXPECT_EQ(json["passes"][0]["device_time_ms"], 4);
+  EXPECT_EQ(json["passes"][0]["predicted_ms"], 6);
+  EXPECT_EQ(json["passes"][0]["overtaken"], 2);
 }
 
 class NoObserver : public RequestObserver {

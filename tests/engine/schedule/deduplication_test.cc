@@ -12,6 +12,7 @@ TEST(DeduplicationTest, EqualTasksAreComputedOnceAndEachIsAnswered) {
   rig.RunAll();
   for (const Sent& task : rig.sent) EXPECT_EQ(task.code(), StatusCode::kOk);
   EXPECT_EQ(rig.backend.TokensRun(), 5);
+  EXPECT_EQ(rig.observer.joined(), 9);
 }
 
 TEST(DeduplicationTest, OtherIdsOutputsOrLanesAreOtherWork) {

@@ -42,6 +42,35 @@ TEST(ReportTest, ASnapshotShowsWhatWaits) {
   EXPECT_NEAR(absl::ToDoubleMilliseconds(snapshot.lanes[1].predicted_wait), 8.1, 0.3);
 }
 
+TEST(ReportTest, ASnapshotShowsTheTenantsWithTheMostTokens) {
+  Rig rig(Stepping(), Known());
+  for (int i = 1; i <= 30; ++i) {
+    rig.SendMany(2, {.length = i, .lane = Lane::kBulk, .tenant = absl::StrCat("t", i)});
+  }
+  const QueueSnapshot snapshot = rig.Snapshot();
+  EXPECT_THAT(snapshot.lanes[0].largest_tenants, IsEmpty());
+  const auto& tenants = snapshot.lanes[1].largest_tenants;
+  ASSERT_EQ(tenants.size(), static_cast<size_t>(QueueSnapshot::kTenantsShown));
+  for (int i = 0; i < QueueSnapshot::kTenantsShown; ++i) {
+    EXPECT_EQ(tenants[static_cast<size_t>(i)].name, absl::StrCat("t", 30 - i));
+    EXPECT_EQ(tenants[static_cast<size_t>(i)].sequences, 2);
+    EXPECT_EQ(tenants[static_cast<size_t>(i)].tokens, 2 * (30 - i));
+  }
+}
+
+TEST(ReportTest, ATenantWhoseWorkWasGivenUpIsNotShown) {
+  Rig rig(Stepping(), Known());
+  rig.Send({.length = 5, .tenant = "there"});
+  const auto flag = std::make_shared<CancellationFlag>();
+  rig.Send({.length = 10, .tenant = "gone", .cancellation = flag});
+  flag->Cancel();
+  rig.clock.Advance(absl::Seconds(1));
+  rig.RunWhile([&] { return !rig.sent[1].done(); });
+  for (const auto& tenant : rig.Snapshot().lanes[0].largest_tenants) {
+    EXPECT_NE(tenant.name, "gone");
+  }
+}
+
 TEST(ReportTest, ASnapshotShowsWhatRuns) {
   Rig rig(Stepping(), Known());
   rig.SendMany(2, {.lane = Lane::kBulk, .ids = Ids(50)});

@@ -66,6 +66,10 @@ class RecordingObserver : public SchedulerObserver {
     absl::MutexLock lock(&mutex_);
     batches_.push_back(report);
   }
+  void OnJoined(Lane) override {
+    absl::MutexLock lock(&mutex_);
+    ++joined_;
+  }
   void OnDropped(Lane lane, DropPoint where, absl::StatusCode code) override {
     absl::MutexLock lock(&mutex_);
     dropped_.push_back({lane, where, code});
@@ -73,6 +77,10 @@ class RecordingObserver : public SchedulerObserver {
   std::vector<BatchReport> batches() const {
     absl::MutexLock lock(&mutex_);
     return batches_;
+  }
+  int joined() const {
+    absl::MutexLock lock(&mutex_);
+    return joined_;
   }
   std::vector<Dropped> dropped() const {
     absl::MutexLock lock(&mutex_);
@@ -83,6 +91,7 @@ class RecordingObserver : public SchedulerObserver {
   mutable absl::Mutex mutex_;
   std::vector<BatchReport> batches_ ABSL_GUARDED_BY(mutex_);
   std::vector<Dropped> dropped_ ABSL_GUARDED_BY(mutex_);
+  int joined_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 class Rig {
