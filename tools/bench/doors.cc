@@ -1,0 +1,158 @@
+// What the two doors cost: closed loops of 64 clients, each with a connection of its own, against gRPC
+// and HTTP in front of a fake engine that takes no time. One short text a request, 1024 dimensions.
+//
+// Usage: doors [ROUNDS]. Prints requests a second and percentiles of their times, all rounds
+// together; clients and servers share the process's cores.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "quiver/v1/embed.grpc.pb.h"
+#include "server/embed_service.h"
+#include "server/grpc_server.h"
+#include "server/http_server.h"
+#include "server/openai_routes.h"
+#include "tests/server/raw_http_client.h"
+#include "tests/testing/fake_embedder.h"
+#include "tests/testing/fake_tokenizer.h"
+
+namespace quiver {
+namespace {
+
+constexpr int kClients = 64;
+constexpr int kIdleConnections = 1000;
+constexpr int kDimensions = 1024;
+constexpr absl::Duration kRunTime = absl::Seconds(3);
+constexpr char kText[] = "how do I reset my password?";
+
+// One request of one client; false if it fails.
+using Ask = std::function<bool()>;
+
+struct Totals {
+  double seconds = 0;
+  std::vector<double> ms;
+
+  void Print(const char* name) {
+    std::sort(ms.begin(), ms.end());
+    std::printf("%-32s %8.0f requests/s   p50 %6.2f ms   p99 %6.2f ms\n", name,
+                static_cast<double>(ms.size()) / seconds, ms[ms.size() / 2],
+                ms[ms.size() * 99 / 100]);
+  }
+};
+
+void Run(const std::function<Ask()>& connect, Totals* totals) {
+  std::atomic<bool> stop{false};
+  std::vector<std::vector<double>> times(kClients);
+  std::vector<std::thread> threads;
+  const absl::Time begin = absl::Now();
+  for (int i = 0; i < kClients; ++i) {
+    threads.emplace_back([&, i] {
+      const Ask ask = connect();
+      while (!stop) {
+        const absl::Time start = absl::Now();
+        if (!ask()) std::exit(1);
+        times[static_cast<size_t>(i)].push_back(absl::ToDoubleMilliseconds(absl::Now() - start));
+      }
+    });
+  }
+  absl::SleepFor(kRunTime);
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  totals->seconds += absl::ToDoubleSeconds(absl::Now() - begin);
+  for (const auto& part : times) totals->ms.insert(totals->ms.end(), part.begin(), part.end());
+}
+
+Ask HttpClient(int port, const std::string& format) {
+  const std::string body = absl::StrCat(R"({"model":"fake-model","input":")", kText,
+                                        R"(","encoding_format":")", format, "\"}");
+  const std::string request =
+      absl::StrCat("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: ",
+                   "application/json\r\nContent-Length: ", body.size(), "\r\n\r\n", body);
+  auto client = std::make_shared<RawHttpClient>(port);
+  return [client, request] { return client->Ask(request).status == 200; };
+}
+
+Ask GrpcClient(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  auto channel = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  std::shared_ptr<v1::EmbedService::Stub> stub = v1::EmbedService::NewStub(channel);
+  return [stub] {
+    grpc::ClientContext context;
+    v1::EmbedRequest request;
+    request.set_model("fake-model");
+    request.add_inputs()->set_text(kText);
+    v1::EmbedResponse response;
+    return stub->Embed(&context, request, &response).ok() && response.usage().succeeded() == 1;
+  };
+}
+
+int Main(int rounds) {
+  rlimit limit = {};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+
+  ModelInfo info = FakeModelInfo();
+  info.config.hidden_size = kDimensions;
+  auto embedder = Embedder::CreateWith(
+      {}, info, std::make_unique<FakeTokenizer>(),
+      std::make_unique<FakeBackend>(FakeBackend::Options{.keep_records = false}), nullptr);
+  if (!embedder.ok()) return 1;
+  ServingState state;
+  state.Serve(embedder->get());
+  const ServedModel model(&state, {});
+  EmbedCalls calls({});
+  EmbedService service({}, &model, &calls, nullptr);
+  auto grpc_server = GrpcServer::Create({.port = 0}, &service, "quiver.v1.EmbedService");
+  HttpRouter router;
+  AddOpenAiRoutes({}, &model, &calls, nullptr, &router);
+  auto http = HttpServer::Create({}, std::move(router));
+  if (!grpc_server.ok() || !http.ok()) return 1;
+  (*http)->Start();
+  const int port = (*http)->port();
+
+  Totals by_grpc, by_base64, by_floats, beside_idle;
+  for (int round = 0; round < rounds; ++round) {
+    Run([&] { return GrpcClient((*grpc_server)->address()); }, &by_grpc);
+    Run([&] { return HttpClient(port, "base64"); }, &by_base64);
+    {
+      std::vector<RawHttpClient> idle;
+      for (int i = 0; i < kIdleConnections; ++i) {
+        idle.emplace_back(port);
+        if (idle.back().Get("/v1/models").status != 200) return 1;
+      }
+      Run([&] { return HttpClient(port, "base64"); }, &beside_idle);
+    }
+    Run([&] { return HttpClient(port, "float"); }, &by_floats);
+  }
+  by_grpc.Print("gRPC");
+  by_base64.Print("HTTP, base64");
+  beside_idle.Print("HTTP, base64, 1000 idle beside");
+  by_floats.Print("HTTP, float");
+
+  state.Drain();
+  (*embedder)->Drain(absl::Now() + absl::Seconds(10));
+  (*grpc_server)->Shutdown(absl::Seconds(1));
+  (*http)->Stop(absl::Now() + absl::Seconds(1));
+  return 0;
+}
+
+}  // namespace
+}  // namespace quiver
+
+int main(int argc, char** argv) { return quiver::Main(argc > 1 ? std::atoi(argv[1]) : 3); }
