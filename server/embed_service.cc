@@ -71,7 +71,8 @@ grpc::ServerUnaryReactor* EmbedService::Embed(grpc::CallbackServerContext* conte
                                               grpc::ByteBuffer* response) {
   auto* rpc = new UnaryRpc(observer_, Rpc::kEmbed, context, response);
   rpc->Run<v1::EmbedRequest>(
-      *request, [this, rpc](const v1::EmbedRequest& message, const InvalidStrings& invalid) {
+      CheckKey(options_.api_keys.get(), *context), *request,
+      [this, rpc](const v1::EmbedRequest& message, const InvalidStrings& invalid) {
         return StartEmbed(message, invalid, rpc);
       });
   return rpc;
@@ -82,7 +83,8 @@ grpc::ServerUnaryReactor* EmbedService::Tokenize(grpc::CallbackServerContext* co
                                                  grpc::ByteBuffer* response) {
   auto* rpc = new UnaryRpc(observer_, Rpc::kTokenize, context, response);
   rpc->Run<v1::TokenizeRequest>(
-      *request, [this, rpc](const v1::TokenizeRequest& message, const InvalidStrings& invalid) {
+      CheckKey(options_.api_keys.get(), *context), *request,
+      [this, rpc](const v1::TokenizeRequest& message, const InvalidStrings& invalid) {
         return StartTokenize(message, invalid, rpc);
       });
   return rpc;
@@ -93,7 +95,8 @@ grpc::ServerUnaryReactor* EmbedService::GetModelInfo(grpc::CallbackServerContext
                                                      grpc::ByteBuffer* response) {
   auto* rpc = new UnaryRpc(observer_, Rpc::kGetModelInfo, context, response);
   rpc->Run<v1::GetModelInfoRequest>(
-      *request, [this, rpc](const v1::GetModelInfoRequest& message, const InvalidStrings&) {
+      CheckKey(options_.api_keys.get(), *context), *request,
+      [this, rpc](const v1::GetModelInfoRequest& message, const InvalidStrings&) {
         return ReplyModelInfo(message, rpc);
       });
   return rpc;
@@ -103,7 +106,8 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* EmbedService::Embed
     grpc::CallbackServerContext* context) {
   return StartEmbedStream({.max_items_per_message = options_.max_items_per_request,
                            .max_items_in_flight = options_.max_stream_items,
-                           .max_tokens_in_flight = options_.max_stream_tokens},
+                           .max_tokens_in_flight = options_.max_stream_tokens,
+                           .api_keys = options_.api_keys.get()},
                           &model_, &calls_, observer_, context);
 }
 

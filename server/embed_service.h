@@ -3,6 +3,7 @@
 #define QUIVER_SERVER_EMBED_SERVICE_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
 #include "quiver/v1/embed.grpc.pb.h"
+#include "server/api_keys.h"
 #include "server/embed_call.h"
 #include "server/message_parser.h"
 #include "server/request_observer.h"
@@ -38,6 +40,8 @@ class EmbedService : public v1::EmbedService::WithRawCallbackMethod_Embed<
     int64_t max_stream_tokens = 1 << 20;
     // For ModelInfo.
     std::string server_version;
+    // Whose keys calls must have; null for anybody.
+    std::shared_ptr<const ApiKeys> api_keys = nullptr;
   };
 
   // All must outlive this but `observer`, which may be null.

@@ -177,6 +177,7 @@ class EmbedStream::Batch : public EmbedBatch {
 };
 
 absl::Status EmbedStream::TakeStart(const v1::EmbedStreamStart& start) {
+  if (absl::Status status = CheckKey(options_.api_keys, context_); !status.ok()) return status;
   absl::StatusOr<Embedder*> embedder = model_.Find(start.model());
   if (!embedder.ok()) return embedder.status();
   absl::StatusOr<ResolvedOptions> resolved =

@@ -5,6 +5,7 @@
 
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
+#include "server/api_keys.h"
 #include "server/embed_call.h"
 #include "server/request_observer.h"
 #include "server/served_model.h"
@@ -20,6 +21,8 @@ struct EmbedStreamOptions {
   // stream holds, also of a client that does not read.
   int max_items_in_flight = 0;
   int64_t max_tokens_in_flight = 0;
+  // Whose keys the call must have; null for anybody. Must outlive the RPC.
+  const ApiKeys* api_keys = nullptr;
 };
 
 // One EmbedStream RPC, which lives until gRPC has done with it. Items that the full queue refuses

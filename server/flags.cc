@@ -270,6 +270,10 @@ class Parser {
         "--port-file", TextValue("FILE"),
         "Where to write what was bound, as lines grpc=HOST:PORT and http=HOST:PORT", "",
         [=](std::string file) { options->port_file = std::move(file); });
+    AddFlag<std::string>(
+        "--api-keys", TextValue("FILE"),
+        "Whose keys calls must have, by SHA-256, one a line; health and metrics stay open",
+        "anybody may call", [=](std::string file) { options->api_keys_file = std::move(file); });
     Add("--grpc-keepalive-time", DurationValue(absl::Seconds(1), absl::Hours(24)),
         &options->grpc_keepalive_time,
         "Silence after which a gRPC connection is asked whether it is still there");

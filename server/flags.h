@@ -33,6 +33,8 @@ struct ServerOptions {
   std::string port_file;
   // Host and port are those above.
   HttpServer::Options http;
+  // A file for ApiKeys; empty to let everybody in.
+  std::string api_keys_file;
   absl::Duration grpc_keepalive_time = absl::Minutes(2);
 
   // Serialized size of one request message.

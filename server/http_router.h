@@ -17,6 +17,8 @@ class HttpRouter {
     // A longer body is refused, with 413, before it is read.
     int64_t max_body_bytes = 0;
     HttpHandler handler;
+    // Whether the server's keys, if it has any, are asked for before the body is read.
+    bool needs_key = false;
   };
 
   // `path` is matched as a whole; one that ends in "/*" stands for every longer path that begins

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/api_keys.h"
 #include "server/http_router.h"
 
 namespace quiver {
@@ -33,6 +34,8 @@ class HttpServer {
     // Longest wait for the rest of its header. A body and an answer get this too, and a second for
     // each kMinBytesPerSecond.
     absl::Duration read_timeout = absl::Seconds(10);
+    // Whose keys routes that need one take; null for anybody.
+    std::shared_ptr<const ApiKeys> api_keys = nullptr;
   };
   static constexpr int64_t kMinBytesPerSecond = 64 << 10;
 

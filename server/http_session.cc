@@ -127,9 +127,10 @@ void HttpSession::OnHeader(ErrorCode error) {
   head_ = parser_->get().method() == http::verb::head;
   keep_alive_ = parser_->keep_alive();
   if (std::optional<HttpResponse> answer = CheckHeader()) {
-    // Without a body the next request's place is known, so the connection may live on. A 4xx below
-    // 404 says that it is not.
-    if (parser_->is_done() && (answer->status == 404 || answer->status == 405)) {
+    // Without a body the next request's place is known, so the connection may live on. Of the other
+    // 4xx some say that it is not.
+    if (parser_->is_done() &&
+        (answer->status == 401 || answer->status == 404 || answer->status == 405)) {
       return Respond(*std::move(answer));
     }
     return Reject(*std::move(answer));
@@ -170,6 +171,15 @@ std::optional<HttpResponse> HttpSession::CheckHeader() {
     return response;
   }
   route_ = match.route;
+  if (route_->needs_key && shared_->options.api_keys != nullptr) {
+    const absl::Status status =
+        shared_->options.api_keys->Check(View(request[http::field::authorization]));
+    if (!status.ok()) {
+      HttpResponse response = HttpError(401, status.message(), "", "invalid_api_key");
+      response.headers.emplace_back("WWW-Authenticate", "Bearer");
+      return response;
+    }
+  }
   const auto max_body_bytes = static_cast<uint64_t>(route_->max_body_bytes);
   if (parser_->content_length().value_or(0) > max_body_bytes) {
     return HttpError(413, absl::StrCat("the body has ", *parser_->content_length(),

@@ -171,7 +171,8 @@ void ShowModel(const ServedModel& model, absl::string_view path, HttpResponder r
 void AddOpenAiRoutes(const OpenAiOptions& options, const ServedModel* model, EmbedCalls* calls,
                      RequestObserver* observer, HttpRouter* router) {
   router->Add("POST", "/v1/embeddings",
-              {options.max_body_bytes, [=](HttpRequest request, HttpResponder responder) {
+              {options.max_body_bytes,
+               [=](HttpRequest request, HttpResponder responder) {
                  if (!IsJson(request)) {
                    return responder.Send(HttpError(
                        415, "Content-Type must be application/json, without Content-Encoding"));
@@ -179,14 +180,18 @@ void AddOpenAiRoutes(const OpenAiOptions& options, const ServedModel* model, Emb
                  std::make_shared<EmbedExchange>(options, model, calls, observer,
                                                  std::move(request), std::move(responder))
                      ->Run();
-               }});
-  router->Add("GET", "/v1/models", {0, [=](HttpRequest, HttpResponder responder) {
-                                      ListModels(*model, std::move(responder));
-                                    }});
+               },
+               /*needs_key=*/true});
+  router->Add(
+      "GET", "/v1/models",
+      {0, [=](HttpRequest, HttpResponder responder) { ListModels(*model, std::move(responder)); },
+       /*needs_key=*/true});
   router->Add("GET", absl::StrCat(kModelsPath, "*"),
-              {0, [=](HttpRequest request, HttpResponder responder) {
+              {0,
+               [=](HttpRequest request, HttpResponder responder) {
                  ShowModel(*model, request.path, std::move(responder));
-               }});
+               },
+               /*needs_key=*/true});
 }
 
 }  // namespace quiver

@@ -56,9 +56,13 @@ void AddOperationalRoutes(HttpRouter* router, const ServingState* state,
                  response.body = scrape();
                  responder.Send(std::move(response));
                }});
-  router->Add("GET", "/debug/scheduler", {0, [state](HttpRequest, HttpResponder responder) {
-                                            responder.Send(SchedulerState(state->embedder()));
-                                          }});
+  // It names tenants.
+  router->Add("GET", "/debug/scheduler",
+              {0,
+               [state](HttpRequest, HttpResponder responder) {
+                 responder.Send(SchedulerState(state->embedder()));
+               },
+               /*needs_key=*/true});
 }
 
 }  // namespace quiver

@@ -15,6 +15,13 @@ absl::StatusOr<std::string> Tenant(const grpc::CallbackServerContext& context) {
   return tenant;
 }
 
+absl::Status CheckKey(const ApiKeys* keys, const grpc::CallbackServerContext& context) {
+  if (keys == nullptr) return absl::OkStatus();
+  const auto it = context.client_metadata().find("authorization");
+  if (it == context.client_metadata().end()) return keys->Check("");
+  return keys->Check({it->second.data(), it->second.size()});
+}
+
 absl::Time Deadline(const grpc::CallbackServerContext& context) {
   const auto deadline = context.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();

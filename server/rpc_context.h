@@ -7,11 +7,15 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/server_context.h"
+#include "server/api_keys.h"
 
 namespace quiver {
 
 // What the metadata says of the tenant. INVALID_ARGUMENT if it is too long; empty if there is none.
 absl::StatusOr<std::string> Tenant(const grpc::CallbackServerContext& context);
+
+// UNAUTHENTICATED unless the metadata has a key of `keys`; null lets everybody in.
+absl::Status CheckKey(const ApiKeys* keys, const grpc::CallbackServerContext& context);
 
 absl::Time Deadline(const grpc::CallbackServerContext& context);
 

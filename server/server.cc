@@ -23,13 +23,15 @@ namespace {
 // HTTP and gRPC get this long for replies that are ready when the engine is drained.
 constexpr absl::Duration kLastReplies = absl::Seconds(2);
 
-EmbedService::Options ServiceOptions(const ServerOptions& options) {
+EmbedService::Options ServiceOptions(const ServerOptions& options,
+                                     std::shared_ptr<const ApiKeys> api_keys) {
   EmbedService::Options service;
   service.max_items_per_request = options.max_items_per_request;
   service.max_message_bytes = options.max_message_bytes;
   service.max_stream_items = options.max_stream_items;
   service.max_stream_tokens = options.max_stream_tokens;
   service.server_version = kServerVersion;
+  service.api_keys = std::move(api_keys);
   return service;
 }
 
@@ -52,19 +54,27 @@ EmbedCalls::Options CallOptions(const ServerOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& options,
                                                        Logger* logger) {
-  std::unique_ptr<Server> server(new Server(options, logger));
+  std::shared_ptr<const ApiKeys> api_keys;
+  if (!options.api_keys_file.empty()) {
+    absl::StatusOr<std::shared_ptr<const ApiKeys>> loaded = ApiKeys::Load(options.api_keys_file);
+    if (!loaded.ok()) return loaded.status();
+    api_keys = *std::move(loaded);
+  }
+  std::unique_ptr<Server> server(new Server(options, std::move(api_keys), logger));
   if (absl::Status status = server->Bind(); !status.ok()) return status;
   return server;
 }
 
-Server::Server(const ServerOptions& options, Logger* logger)
+Server::Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_keys,
+               Logger* logger)
     : options_(options),
+      api_keys_(std::move(api_keys)),
       logger_(*logger),
       access_log_(logger, metrics_.request_observer()),
       in_flight_(options.access_log ? &access_log_ : metrics_.request_observer()),
       model_(&state_, options.aliases),
       calls_(CallOptions(options)),
-      service_(ServiceOptions(options), &model_, &calls_, &in_flight_) {}
+      service_(ServiceOptions(options, api_keys_), &model_, &calls_, &in_flight_) {}
 
 Server::~Server() {
   state_.Drain();
@@ -78,6 +88,7 @@ absl::Status Server::Bind() {
   HttpServer::Options http = options_.http;
   http.host = options_.host;
   http.port = options_.http_port;
+  http.api_keys = api_keys_;
   HttpRouter router;
   AddOperationalRoutes(&router, &state_,
                        [this] { return metrics_.Scrape(state_, http_->stats()); });

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "engine/embedder.h"
 #include "server/access_log.h"
+#include "server/api_keys.h"
 #include "server/embed_call.h"
 #include "server/embed_service.h"
 #include "server/flags.h"
@@ -40,13 +41,15 @@ class Server {
   bool Drain();
 
  private:
-  Server(const ServerOptions& options, Logger* logger);
+  Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_keys, Logger* logger);
 
   absl::Status Bind();
   absl::Status WritePortFile() const;
   void LogModel(absl::Duration load_time) const;
 
   const ServerOptions options_;
+  // Null if everybody may call.
+  const std::shared_ptr<const ApiKeys> api_keys_;
   Logger& logger_;
   ServingState state_;
   Metrics metrics_;

@@ -28,10 +28,12 @@ class UnaryRpc : public grpc::ServerUnaryReactor {
            grpc::ByteBuffer* reply)
       : observed_(observer, rpc, context->peer()), context_(*context), reply_(*reply) {}
 
-  // Parses the request and hands it, with its invalid strings, to `handle`, which gives an
-  // absl::Status: unless it is OK that is the end. The request lives as long as this.
+  // Ends at once unless `admitted` is OK. Else parses the request and hands it, with its invalid
+  // strings, to `handle`, which gives an absl::Status: unless it is OK that is the end. The request
+  // lives as long as this.
   template <typename Request, typename Handle>
-  void Run(const grpc::ByteBuffer& bytes, Handle handle) {
+  void Run(const absl::Status& admitted, const grpc::ByteBuffer& bytes, Handle handle) {
+    if (!admitted.ok()) return Fail(admitted);
     absl::Status status;
     try {
       auto* request = NewMessage<Request>();

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <limits>
 #include <memory>
 #include <random>
@@ -14,16 +15,19 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "server/api_keys.h"
 #include "server/http_server.h"
 #include "server/openai_reply.h"
 #include "tests/server/raw_http_client.h"
 #include "tests/server/service_fixture.h"
+#include "tests/testing/tiny_checkpoint.h"
 
 namespace quiver {
 namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
 constexpr int64_t kMaxBodyBytes = 1 << 20;
@@ -32,11 +36,13 @@ constexpr int kMaxItems = 100;
 class OpenAiRoutesTest : public ServiceTest {
  protected:
   void Serve(Setup setup = {}) {
+    HttpServer::Options options = {.num_threads = 1};
+    options.api_keys = setup.service.api_keys;
     Start(std::move(setup));
     HttpRouter router;
     AddOpenAiRoutes({.max_items_per_request = kMaxItems, .max_body_bytes = kMaxBodyBytes},
                     model_.get(), calls_.get(), &observer_, &router);
-    auto http = HttpServer::Create({.num_threads = 1}, std::move(router));
+    auto http = HttpServer::Create(options, std::move(router));
     ASSERT_TRUE(http.ok()) << http.status();
     http_ = *std::move(http);
     http_->Start();
@@ -288,6 +294,66 @@ TEST_F(OpenAiRoutesTest, ClientThatGoesAwayCancelsItsRequest) {
   for (const RequestReport& report : observer_.Reports(Rpc::kEmbed, 2))
     codes.push_back(report.code);
   EXPECT_THAT(codes, UnorderedElementsAre(absl::StatusCode::kOk, absl::StatusCode::kCancelled));
+}
+
+// Two keys, one of them with a name and in capitals.
+std::shared_ptr<const ApiKeys> TwoKeys() {
+  const std::string path = TestDir("keys") + "/keys";
+  std::ofstream(path) << "# printf %s KEY | sha256sum\n\n"
+                         "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b683 alice\n"
+                         "FDB0BFA2CBE0FBF1B1B5A2D1C0F9E8D7C6B5A4938271605F4E3D2C1B0A998877\n";
+  auto keys = ApiKeys::Load(path);
+  EXPECT_TRUE(keys.ok()) << keys.status();
+  return keys.ok() ? *keys : nullptr;
+}
+
+TEST_F(OpenAiRoutesTest, BothDoorsAskForAKeyOfTheFile) {
+  Setup setup;
+  setup.service.api_keys = TwoKeys();
+  Serve(std::move(setup));
+  for (const char* header : {"", "Authorization: Bearer other\r\n", "Authorization: Bearer \r\n",
+                             "Authorization: key\r\n", "Authorization: Basic key\r\n"}) {
+    const auto response = Ask(R"({"input":"a"})", header);
+    EXPECT_EQ(response.status, 401) << header;
+    EXPECT_TRUE(IsRefusal(response));
+    EXPECT_EQ(ErrorOf(response)["code"], "invalid_api_key");
+    EXPECT_TRUE(response.Has("WWW-Authenticate: Bearer"));
+  }
+  EXPECT_EQ(RawHttpClient(http_->port()).Get("/v1/models").status, 401);
+  EXPECT_EQ(RawHttpClient(http_->port()).Get("/v1/models/fake-model").status, 401);
+  EXPECT_EQ(Ask(R"({"input":"a"})", "authorization: bearer key\r\n").status, 200);
+
+  v1::EmbedResponse response;
+  EXPECT_EQ(Embed(Request({"a"}), &response).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  for (const char* key : {"key", "other"}) {
+    const grpc::StatusCode expected =
+        absl::string_view(key) == "key" ? grpc::StatusCode::OK : grpc::StatusCode::UNAUTHENTICATED;
+    grpc::ClientContext unary;
+    unary.AddMetadata("authorization", absl::StrCat("Bearer ", key));
+    EXPECT_EQ(stub_->Embed(&unary, Request({"a"}), &response).error_code(), expected);
+    grpc::ClientContext streaming;
+    streaming.AddMetadata("authorization", absl::StrCat("Bearer ", key));
+    const auto stream = stub_->EmbedStream(&streaming);
+    v1::EmbedStreamRequest first;
+    first.mutable_start();
+    stream->Write(first);
+    stream->WritesDone();
+    v1::EmbedStreamResponse part;
+    while (stream->Read(&part)) {
+    }
+    EXPECT_EQ(stream->Finish().error_code(), expected);
+  }
+}
+
+TEST(ApiKeysTest, FileThatIsNoListOfHashesIsRefusedByLine) {
+  const std::string path = TestDir("keys") + "/keys";
+  EXPECT_THAT(ApiKeys::Load(path).status().message(), HasSubstr("cannot read"));
+  std::ofstream(path) << "# nothing\n";
+  EXPECT_THAT(ApiKeys::Load(path).status().message(), HasSubstr("there is no key"));
+  std::ofstream(path) << "\nmy-secret-key\n";
+  const auto plain = ApiKeys::Load(path);
+  EXPECT_THAT(plain.status().message(), HasSubstr("line 2: must begin with the SHA-256"));
+  EXPECT_THAT(plain.status().message(), Not(HasSubstr("my-secret-key")));
 }
 
 TEST_F(OpenAiRoutesTest, ModelsAreListedUnderEveryName) {

@@ -1,5 +1,6 @@
-// What the two doors cost: closed loops of 64 clients, each with a connection of its own, against gRPC
-// and HTTP in front of a fake engine that takes no time. One short text a request, 1024 dimensions.
+// What the two doors cost: closed loops of 64 clients, each with a connection of its own, against
+// gRPC and HTTP in front of a fake engine that takes no time. One short text a request, 1024
+// dimensions.
 //
 // Usage: doors [ROUNDS]. Prints requests a second and percentiles of their times, all rounds
 // together; clients and servers share the process's cores.
