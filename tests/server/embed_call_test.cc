@@ -25,7 +25,7 @@ constexpr int kCallsOfEach = 20;
 class EmbedCallTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    embedder_ = MakeFakeEmbedder();
+    embedder_ = MakeFakeEmbedder({}, {}, nullptr, &backend_);
     auto plan = embedder_->Plan({});
     ASSERT_TRUE(plan.ok()) << plan.status();
     plan_ = std::make_shared<const RequestPlan>(*std::move(plan));
@@ -44,6 +44,7 @@ class EmbedCallTest : public ::testing::Test {
     return job;
   }
 
+  FakeBackend* backend_ = nullptr;
   std::unique_ptr<Embedder> embedder_;
   std::shared_ptr<const RequestPlan> plan_;
   std::unique_ptr<EmbedCalls> calls_;
@@ -114,6 +115,25 @@ TEST_F(EmbedCallTest, ACallCancelledMeanwhileIsAnsweredOnce) {
   for (std::thread& producer : producers) producer.join();
   left.Wait();
   EXPECT_EQ(unexpected, 0);
+}
+
+TEST_F(EmbedCallTest, WhatIsCancelledBeforeItsTurnToBeTokenizedIsNeverQueued) {
+  // Many, so that the pool's threads take them slice by slice.
+  const std::vector<std::string> texts = TextsOf(0, 0);
+  auto cancellation = std::make_shared<CancellationFlag>();
+  cancellation->Cancel();
+  TokenizeJob::Options job = Job(texts);
+  job.submit.cancellation = cancellation;
+  const size_t warm_up_passes = backend_->Passes().size();
+  absl::Status answer;
+  absl::Notification answered;
+  calls_->Start(std::move(job), absl::Now(), [&](absl::StatusOr<EmbedReply> reply) {
+    answer = reply.status();
+    answered.Notify();
+  });
+  answered.WaitForNotification();
+  EXPECT_EQ(answer.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(backend_->Passes().size(), warm_up_passes);
 }
 
 TEST_F(EmbedCallTest, WhatIsWrongWithOneInputIsItsOwnResult) {

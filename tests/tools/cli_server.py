@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import time
+import xml.dom.minidom
 
 import cli_testing
 
@@ -78,6 +79,30 @@ class Server(cli_testing.CliTest):
             self.assertEqual(remote[key], local[key], key)
         self.assertIn("cpu", remote["device"])
         self.assertIn(remote["fingerprint"], self.run_quiver("info", "--server", self.address).stdout.decode())
+
+    def test_bench_serve_counts_what_the_server_did(self):
+        report, chart = self.dir / "report.json", self.dir / "chart.svg"
+        run = self.run_quiver("bench", "serve", "--server", self.address, "--workload", "name=q,rate=100,even,tokens=8-16,items=2",
+                              "--workload", "name=bulk,stream,outstanding=4,tokens=5", "--sweep", "50,100", "--seconds", "0.5",
+                              "--warm-up", "0.1", "--json", report, "--svg", chart)
+        self.assertEqual(sum(line.startswith(b"q ") for line in run.stdout.splitlines()), 2)
+        runs = json.loads(report.read_text())["runs"]
+        self.assertEqual([run["workloads"][0]["rate"] for run in runs], [50, 100])
+        query, bulk = runs[1]["workloads"]
+        # Half a second of one every 10 ms.
+        self.assertIn(query["requests"], (49, 50, 51))
+        self.assertEqual(query["latency_ms"]["count"], query["requests"])
+        self.assertLessEqual(query["latency_ms"]["p50"], query["latency_ms"]["p99"])
+        self.assertEqual(query["failed_items"], {})
+        self.assertGreater(bulk["items_per_s"], 0)
+        self.assertAlmostEqual(bulk["tokens_per_s"], 5 * bulk["items_per_s"])
+        self.assertEqual(xml.dom.minidom.parse(str(chart)).documentElement.tagName, "svg")
+
+    def test_a_wrong_workload_is_exit_code_2(self):
+        for arguments, message in ((["--workload", "rate=0"], "--workload 'rate=0': rate: must be"),
+                                   (["--workload", "outstanding=1", "--sweep", "1,2"], "--sweep: ")):
+            run = self.run_quiver("bench", "serve", "--server", self.address, *arguments, expect=2)
+            self.assertIn(message, run.stderr.decode())
 
     def test_a_deadline_ends_the_run(self):
         with subprocess.Popen([self.quiver, "embed", "--server", self.address, "--deadline", "0.5", "--input", "-"],
