@@ -17,6 +17,8 @@ constexpr double kLeft = 70;
 constexpr double kRight = 90;
 constexpr double kTop = 40;
 constexpr double kBottom = 50;
+// Between two names.
+constexpr double kLineHeight = 14;
 
 struct Curve {
   const char* name;
@@ -101,6 +103,8 @@ std::string LatencyChart(const ServeReport& report) {
       kLeft, Escaped(report.model.model()), Escaped(report.runs[0][0].workload.name),
       (kLeft + kWidth - kRight) / 2, kHeight - 10);
   svg += axes.Draw();
+  // A name stands at the end of its curve, but not in the one below.
+  double lowest_name = kHeight;
   for (const Curve& curve : kCurves) {
     std::string path;
     std::string dots;
@@ -116,10 +120,11 @@ std::string LatencyChart(const ServeReport& report) {
                             curve.color);
     }
     if (path.empty()) continue;
+    lowest_name = std::min(y + 4, lowest_name - kLineHeight);
     absl::StrAppendFormat(&svg,
                           "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>%s"
                           "<text x=\"%.1f\" y=\"%.1f\" fill=\"%s\">%s</text>\n",
-                          path, curve.color, dots, x + 8, y + 4, curve.color, curve.name);
+                          path, curve.color, dots, x + 8, lowest_name, curve.color, curve.name);
   }
   absl::StrAppend(&svg, "</svg>\n");
   return svg;
