@@ -8,6 +8,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/field_error.h"
 #include "nlohmann/json.hpp"
@@ -29,6 +30,7 @@ enum class Field : uint8_t {
   kPromptName,
   kInstruction,
   kTruncate,
+  kTruncationDirection,
   kNormalize,
   kPriority,
   kOther,
@@ -39,7 +41,7 @@ struct FieldSpec {
   absl::string_view allowed;
 };
 
-// In the order of Field.
+// In the order of Field. The first is called as the request's form has it.
 constexpr FieldSpec kFields[] = {
     {"input", "a string, token ids, or an array of either"},
     {"model", "a string"},
@@ -49,6 +51,7 @@ constexpr FieldSpec kFields[] = {
     {"prompt_name", "a string"},
     {"instruction", "a string"},
     {"truncate", "true, false, \"none\", \"left\" or \"right\""},
+    {"truncation_direction", "\"left\" or \"right\""},
     {"normalize", "true or false"},
     {"priority", "\"interactive\" or \"bulk\""},
 };
@@ -56,8 +59,9 @@ static_assert(std::size(kFields) == static_cast<size_t>(Field::kOther));
 
 const FieldSpec& SpecOf(Field field) { return kFields[static_cast<size_t>(field)]; }
 
-Field FieldOf(absl::string_view key) {
-  for (size_t i = 0; i < std::size(kFields); ++i) {
+Field FieldOf(absl::string_view key, absl::string_view input_key) {
+  if (key == input_key) return Field::kInput;
+  for (size_t i = 1; i < std::size(kFields); ++i) {
     if (kFields[i].key == key) return static_cast<Field>(i);
   }
   return Field::kOther;
@@ -78,20 +82,20 @@ std::string Describe(const Scalar& value) {
   return std::visit(Visitor(), value);
 }
 
-absl::Status WrongValue(Field field, absl::string_view what) {
-  return FieldError(SpecOf(field).key,
-                    absl::StrCat("must be ", SpecOf(field).allowed, "; it is ", what));
-}
-
 // Takes the parser's events one by one. A method that returns false ends the parsing.
 class Reader final : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit Reader(int max_items) : max_items_(max_items) {}
+  Reader(absl::string_view input_key, int max_items)
+      : input_key_(input_key), max_items_(max_items) {}
 
   absl::StatusOr<EmbedJson> Finish() {
     if (!status_.ok()) return status_;
     if (request_.inputs.empty()) {
-      return FieldError("input", has_input_ ? "must have at least 1; there are 0" : "is required");
+      return FieldError(input_key_,
+                        has_input_ ? "must have at least 1; there are 0" : "is required");
+    }
+    if (left_ && request_.options.truncation == Truncation::kRight) {
+      request_.options.truncation = Truncation::kLeft;
     }
     return std::move(request_);
   }
@@ -123,7 +127,7 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     if (!keys_.back().insert(key).second) {
       return Take(FieldError(absl::string_view(key).substr(0, kShownBytes), "must be given once"));
     }
-    if (depth_ == 1) field_ = FieldOf(key);
+    if (depth_ == 1) field_ = FieldOf(key, input_key_);
     return true;
   }
   bool end_object() override {
@@ -167,6 +171,11 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
 
   static absl::Status NotObject(absl::string_view what) {
     return absl::InvalidArgumentError(absl::StrCat("the body must be a JSON object; it is ", what));
+  }
+
+  absl::Status WrongValue(Field field, absl::string_view what) const {
+    return FieldError(field == Field::kInput ? input_key_ : SpecOf(field).key,
+                      absl::StrCat("must be ", SpecOf(field).allowed, "; it is ", what));
   }
 
   bool IsOther() const { return !keys_.empty() && field_ == Field::kOther; }
@@ -229,6 +238,11 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
         options.truncation = TruncationOf(text, flag);
         if (!options.truncation) break;
         return absl::OkStatus();
+      case Field::kTruncationDirection:
+        if (text == nullptr) break;
+        left_ = absl::EqualsIgnoreCase(**text, "left");
+        if (!left_ && !absl::EqualsIgnoreCase(**text, "right")) break;
+        return absl::OkStatus();
       case Field::kInput:
       case Field::kOther:
         break;
@@ -284,18 +298,19 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   absl::Status CheckCount() const {
-    return CheckItemCount("input", static_cast<int64_t>(request_.inputs.size()), max_items_);
+    return CheckItemCount(input_key_, static_cast<int64_t>(request_.inputs.size()), max_items_);
   }
 
-  static absl::Status Mixed() {
-    return FieldError("input", "must be all strings or all token ids; it has both");
+  absl::Status Mixed() const {
+    return FieldError(input_key_, "must be all strings or all token ids; it has both");
   }
 
   std::string InputPath() const {
-    return shape_ == Shape::kIds ? "input"
-                                 : absl::StrCat("input[", request_.inputs.size() - 1, "]");
+    return shape_ == Shape::kIds ? std::string(input_key_)
+                                 : absl::StrCat(input_key_, "[", request_.inputs.size() - 1, "]");
   }
 
+  const absl::string_view input_key_;
   const int max_items_;
   EmbedJson request_;
   absl::Status status_;
@@ -307,16 +322,18 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   std::vector<absl::flat_hash_set<std::string>> keys_;
   Shape shape_ = Shape::kUnknown;
   bool has_input_ = false;
+  bool left_ = false;
 };
 
 }  // namespace
 
-absl::StatusOr<EmbedJson> ParseEmbedJson(absl::string_view body, int max_items) {
+absl::StatusOr<EmbedJson> ParseEmbedJson(absl::string_view body, absl::string_view input_key,
+                                         int max_items) {
   // To the parser a NUL is the end.
   if (const size_t nul = body.find('\0'); nul != absl::string_view::npos) {
     return absl::InvalidArgumentError(absl::StrCat("the body has a NUL at byte ", nul + 1));
   }
-  Reader reader(max_items);
+  Reader reader(input_key, max_items);
   nlohmann::json::sax_parse(body.begin(), body.end(), &reader);
   return reader.Finish();
 }

@@ -1,4 +1,4 @@
-// Requests for embeddings as JSON: the body of POST /v1/embeddings.
+// Requests for embeddings as JSON.
 #ifndef QUIVER_SERVER_EMBED_JSON_H_
 #define QUIVER_SERVER_EMBED_JSON_H_
 
@@ -35,13 +35,15 @@ struct EmbedJson {
 //   user             a string, ignored
 //   prompt_name, instruction   strings
 //   truncate         true or "right" keeps the beginning, "left" the end, false or "none" refuses
+//   truncation_direction   "left" or "right", for truncate: true
 //   normalize        true or false
 //   priority         "interactive" or "bulk"
 //
-// Null is as good as nothing, but for input. Other keys are ignored. INVALID_ARGUMENT, with the
-// field's path if there is one ("input[3]"), for what is not JSON, not UTF-8, nested deeper than
-// 64, has a key twice, or has a value of another type.
-absl::StatusOr<EmbedJson> ParseEmbedJson(absl::string_view body, int max_items);
+// `input_key` is what input is called there. Null is as good as nothing, but for input. Other keys
+// are ignored. INVALID_ARGUMENT, with the field's path if there is one ("input[3]"), for what is
+// not JSON, not UTF-8, nested deeper than 64, has a key twice, or has a value of another type.
+absl::StatusOr<EmbedJson> ParseEmbedJson(absl::string_view body, absl::string_view input_key,
+                                         int max_items);
 
 }  // namespace quiver
 

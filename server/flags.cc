@@ -264,7 +264,7 @@ class Parser {
         "IP address to listen on; 0.0.0.0 or :: for all");
     Add("--grpc-port", port, &options->grpc_port, "Port of gRPC; 0 for any free one");
     Add("--http-port", port, &options->http_port,
-        "Port of /v1/embeddings, /v1/models, /health, /livez, /readyz, /metrics and "
+        "Port of /v1/embeddings, /v1/models, /embed, /info, /health, /livez, /readyz, /metrics and "
         "/debug/scheduler; 0 for any free one");
     AddFlag<std::string>(
         "--port-file", TextValue("FILE"),

@@ -61,11 +61,7 @@ HttpResponse Error(int http_status, const absl::Status& status, absl::string_vie
   HttpResponse response =
       HttpError(http_status, absl::StrCat(param, param.empty() ? "" : ": ", status.message(), hint),
                 param, ErrorCode(http_status));
-  if (const absl::Duration delay = RetryDelay(status); delay > absl::ZeroDuration()) {
-    const int64_t ms = std::max<int64_t>(1, absl::ToInt64Milliseconds(delay));
-    response.headers = {{"Retry-After", absl::StrCat((ms + 999) / 1000)},
-                        {"retry-after-ms", absl::StrCat(ms)}};
-  }
+  response.headers = RetryHeaders(status);
   return response;
 }
 
@@ -78,6 +74,21 @@ HttpResponse ItemError(const absl::Status& status, size_t index, const OpenAiFor
 }
 
 }  // namespace
+
+HttpHeaders SpaceHeaders(const RequestPlan& plan) {
+  HttpHeaders headers = {{kSpaceHeader, plan.space_fingerprint}};
+  if (!plan.prompt_fingerprint.empty()) {
+    headers.emplace_back(kPromptHeader, plan.prompt_fingerprint);
+  }
+  return headers;
+}
+
+HttpHeaders RetryHeaders(const absl::Status& status) {
+  const absl::Duration delay = RetryDelay(status);
+  if (delay <= absl::ZeroDuration()) return {};
+  const int64_t ms = std::max<int64_t>(1, absl::ToInt64Milliseconds(delay));
+  return {{"Retry-After", absl::StrCat((ms + 999) / 1000)}, {"retry-after-ms", absl::StrCat(ms)}};
+}
 
 HttpResponse OpenAiError(const absl::Status& status) {
   std::string field = ErrorField(status);
@@ -128,10 +139,7 @@ HttpResponse OpenAiReply(EmbedReply reply, const OpenAiForm& form) {
   absl::StrAppend(&body, R"(],"model":)", nlohmann::json(form.model).dump(),
                   R"(,"usage":{"prompt_tokens":)", reply.report.tokens, R"(,"total_tokens":)",
                   reply.report.tokens, "}}");
-  response.headers.emplace_back(kSpaceHeader, reply.plan->space_fingerprint);
-  if (!reply.plan->prompt_fingerprint.empty()) {
-    response.headers.emplace_back(kPromptHeader, reply.plan->prompt_fingerprint);
-  }
+  response.headers = SpaceHeaders(*reply.plan);
   return response;
 }
 

@@ -32,6 +32,10 @@ HttpResponse OpenAiReply(EmbedReply reply, const OpenAiForm& form);
 // again after becomes Retry-After (seconds) and retry-after-ms.
 HttpResponse OpenAiError(const absl::Status& status);
 
+// What both forms say in headers: the vector space, and when to try again after `status`.
+HttpHeaders SpaceHeaders(const RequestPlan& plan);
+HttpHeaders RetryHeaders(const absl::Status& status);
+
 // Appends the numbers of a packed little-endian float32 vector as a JSON array, each with the
 // fewest digits that give its bits back.
 void AppendFloats(absl::string_view data, std::string* out);

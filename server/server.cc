@@ -15,6 +15,7 @@
 #include "server/openai_routes.h"
 #include "server/operational_routes.h"
 #include "server/process_metrics.h"
+#include "server/tei_routes.h"
 #include "server/version.h"
 
 namespace quiver {
@@ -92,9 +93,10 @@ absl::Status Server::Bind() {
   HttpRouter router;
   AddOperationalRoutes(&router, &state_,
                        [this] { return metrics_.Scrape(state_, http_->stats()); });
-  AddOpenAiRoutes({.max_items_per_request = options_.max_items_per_request,
-                   .max_body_bytes = options_.max_message_bytes},
-                  &model_, &calls_, &in_flight_, &router);
+  const EmbedRouteOptions embed = {.max_items_per_request = options_.max_items_per_request,
+                                   .max_body_bytes = options_.max_message_bytes};
+  AddOpenAiRoutes(embed, &model_, &calls_, &in_flight_, &router);
+  AddTeiRoutes(embed, kServerVersion, &model_, &calls_, &in_flight_, &router);
   absl::StatusOr<std::unique_ptr<HttpServer>> http_server =
       HttpServer::Create(http, std::move(router));
   if (!http_server.ok()) return http_server.status();

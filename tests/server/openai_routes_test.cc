@@ -18,6 +18,7 @@
 #include "server/api_keys.h"
 #include "server/http_server.h"
 #include "server/openai_reply.h"
+#include "server/tei_routes.h"
 #include "tests/server/raw_http_client.h"
 #include "tests/server/service_fixture.h"
 #include "tests/testing/tiny_checkpoint.h"
@@ -42,6 +43,8 @@ class OpenAiRoutesTest : public ServiceTest {
     HttpRouter router;
     AddOpenAiRoutes({.max_items_per_request = kMaxItems, .max_body_bytes = kMaxBodyBytes},
                     model_.get(), calls_.get(), &observer_, &router);
+    AddTeiRoutes({.max_items_per_request = kMaxItems, .max_body_bytes = kMaxBodyBytes}, "1.2.3",
+                 model_.get(), calls_.get(), &observer_, &router);
     auto http = HttpServer::Create(options, std::move(router));
     ASSERT_TRUE(http.ok()) << http.status();
     http_ = *std::move(http);
@@ -52,9 +55,13 @@ class OpenAiRoutesTest : public ServiceTest {
     if (http_ != nullptr) http_->Stop(absl::Now() + absl::Seconds(10));
   }
 
-  static std::string Post(absl::string_view body, absl::string_view headers = "") {
-    return absl::StrCat("POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n", headers,
+  static std::string Post(absl::string_view body, absl::string_view headers = "",
+                          absl::string_view path = "/v1/embeddings") {
+    return absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: x\r\n", headers,
                         "Content-Length: ", body.size(), "\r\n\r\n", body);
+  }
+  RawHttpClient::Response AskTei(absl::string_view body) {
+    return RawHttpClient(http_->port()).Ask(Post(body, "", "/embed"));
   }
   RawHttpClient::Response Ask(absl::string_view body, absl::string_view headers = "") {
     return RawHttpClient(http_->port()).Ask(Post(body, headers));
@@ -369,6 +376,47 @@ TEST_F(OpenAiRoutesTest, ModelsAreListedUnderEveryName) {
     EXPECT_EQ(response.status, 404) << path;
     EXPECT_TRUE(IsRefusal(response)) << path;
   }
+}
+
+TEST_F(OpenAiRoutesTest, ClientsOfTextEmbeddingsInferenceFindTheirForm) {
+  Serve();
+  std::string vectors;
+  for (const char* text : {"a", "b"}) {
+    vectors += vectors.empty() ? '[' : ',';
+    AppendFloats(VectorOf(text, {.dimensions = 16}), &vectors);
+  }
+  EXPECT_EQ(AskTei(R"({"inputs":["a","b"],"dimensions":16,"prompt_name":null})").body,
+            vectors + "]");
+  EXPECT_EQ(json::parse(AskTei(R"({"inputs":"a","normalize":false})").body).size(), 1);
+
+  const std::string ends = "b" + std::string(600, 'x') + "e";
+  const auto cut = [&](const char* direction) {
+    return AskTei(absl::StrCat(R"({"truncation_direction":")", direction,
+                               R"(","truncate":true,"inputs":")", ends, "\"}"));
+  };
+  EXPECT_EQ(cut("Right").status, 200);
+  EXPECT_NE(cut("Left").body, cut("Right").body);
+
+  struct Case {
+    const char* body;
+    int status;
+    const char* message;
+  };
+  for (const Case& c :
+       {Case{"{", 422, "not valid JSON"}, Case{R"({"input":"a"})", 422, "inputs: "},
+        Case{R"({"inputs":["a",""]})", 413, "inputs[1]: "},
+        Case{R"({"inputs":"a","dimensions":7})", 413, "dimensions: "},
+        Case{R"({"inputs":"a","truncation_direction":"up"})", 422, "truncation_direction: "}}) {
+    const auto response = AskTei(c.body);
+    EXPECT_EQ(response.status, c.status) << c.body << response.body;
+    const json error = json::parse(response.body);
+    EXPECT_THAT(error["error"].get<std::string>(), HasSubstr(c.message));
+    EXPECT_EQ(error["error_type"], "Validation");
+  }
+  const json info = json::parse(RawHttpClient(http_->port()).Get("/info").body);
+  EXPECT_EQ(info["model_id"], "fake-model");
+  EXPECT_EQ(info["max_input_length"], 512);
+  EXPECT_EQ(info["max_client_batch_size"], kMaxItems);
 }
 
 TEST_F(OpenAiRoutesTest, RequestsWhoseEndIsInDoubtAreRefused) {

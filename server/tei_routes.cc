@@ -1,0 +1,105 @@
+#include "server/tei_routes.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/field_error.h"
+#include "nlohmann/json.hpp"
+#include "server/openai_reply.h"
+
+namespace quiver {
+namespace {
+
+constexpr char kInputKey[] = "inputs";
+
+std::string Dump(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+struct Kind {
+  int status;
+  const char* word;
+};
+
+Kind KindOf(const absl::Status& status, bool unreadable) {
+  if (unreadable) return {422, "Validation"};
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:
+      return {413, "Validation"};
+    case absl::StatusCode::kResourceExhausted:
+      return {429, "Overloaded"};
+    case absl::StatusCode::kUnavailable:
+      return {503, "Unhealthy"};
+    default:
+      return {424, "Backend"};
+  }
+}
+
+// `field` is what the message is about, if anything.
+HttpResponse ErrorAbout(absl::string_view field, const absl::Status& status, bool unreadable) {
+  const Kind kind = KindOf(status, unreadable);
+  HttpResponse response;
+  response.status = kind.status;
+  response.body = Dump({{"error", absl::StrCat(field, field.empty() ? "" : ": ", status.message())},
+                        {"error_type", kind.word}});
+  response.headers = RetryHeaders(status);
+  return response;
+}
+
+HttpResponse Error(const absl::Status& status, bool unreadable) {
+  return ErrorAbout(ErrorField(status), status, unreadable);
+}
+
+HttpResponse Reply(EmbedReply reply, const EmbedJson& request, const std::string&) {
+  HttpResponse response;
+  for (size_t i = 0; i < reply.results.size(); ++i) {
+    const absl::StatusOr<Embedding>& result = reply.results[i];
+    if (!result.ok()) {
+      return ErrorAbout(request.is_list ? absl::StrCat(kInputKey, "[", i, "]") : kInputKey,
+                        result.status(), false);
+    }
+    response.body += i == 0 ? '[' : ',';
+    AppendFloats(result->vector.data, &response.body);
+  }
+  response.body += ']';
+  response.headers = SpaceHeaders(*reply.plan);
+  return response;
+}
+
+HttpResponse Info(const ServedModel& model, const EmbedRouteOptions& options,
+                  const std::string& server_version) {
+  const absl::StatusOr<Embedder*> embedder = model.Find("");
+  if (!embedder.ok()) return Error(embedder.status(), false);
+  const ModelInfo& info = (*embedder)->info();
+  HttpResponse response;
+  response.body =
+      Dump({{"model_id", info.name},
+            {"model_sha", nullptr},
+            {"model_dtype", info.weight_type},
+            {"model_type", {{"embedding", {{"pooling", PoolingName(info.config.pooling)}}}}},
+            {"max_input_length", info.max_input_tokens},
+            {"max_batch_tokens", info.backend.max_batch_tokens},
+            {"max_client_batch_size", options.max_items_per_request},
+            {"auto_truncate", info.default_truncation != Truncation::kNone},
+            {"version", server_version}});
+  return response;
+}
+
+}  // namespace
+
+void AddTeiRoutes(const EmbedRouteOptions& options, const std::string& server_version,
+                  const ServedModel* model, EmbedCalls* calls, RequestObserver* observer,
+                  HttpRouter* router) {
+  router->Add("POST", "/embed",
+              EmbedRoute({.input_key = kInputKey, .reply = Reply, .error = Error}, options, model,
+                         calls, observer));
+  router->Add("GET", "/info",
+              {0,
+               [=](HttpRequest, HttpResponder responder) {
+                 responder.Send(Info(*model, options, server_version));
+               },
+               /*needs_key=*/true});
+}
+
+}  // namespace quiver
