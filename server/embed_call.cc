@@ -70,7 +70,7 @@ class EmbedCall : public EmbedBatch {
     report.tokenize = tokenize_;
     for (const absl::StatusOr<Embedding>& result : results_) {
       if (!result.ok()) {
-        ++report.failed;
+        report.CountFailure(result.status());
         continue;
       }
       ++report.succeeded;

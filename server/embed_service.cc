@@ -52,7 +52,7 @@ void FillReply(const v1::TokenizeRequest& request, TokenizeCall::Results ids,
     result.set_index(i);
     SetId(request.inputs(static_cast<int>(i)), result.mutable_id());
     if (!ids[i].ok()) {
-      ++report->failed;
+      report->CountFailure(ids[i].status());
       *result.mutable_error() = ToRpcStatus(ids[i].status(), InputPrefix(i));
       continue;
     }

@@ -1,6 +1,7 @@
 #include "server/metrics.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "prometheus/text_serializer.h"
@@ -19,7 +20,11 @@ void CatchUp(prometheus::Counter* counter, int64_t count) {
 
 }  // namespace
 
-Metrics::Metrics() : requests_(&registry_), scheduler_(&registry_), process_(&registry_) {
+Metrics::Metrics(std::unique_ptr<GpuMonitor> monitor)
+    : requests_(&registry_),
+      scheduler_(&registry_),
+      process_(&registry_),
+      device_(&registry_, std::move(monitor)) {
   AddGauges(&registry_, "quiver_build_info", "The program; always 1.")
       .Add({{"version", kServerVersion}, {"compiler", __VERSION__}})
       .Set(1);
@@ -53,6 +58,8 @@ void Metrics::AddHttpSeries() {
 void Metrics::SetModel(const ModelInfo& info, absl::Duration load_time) {
   weight_bytes_->Set(static_cast<double>(info.weight_bytes));
   load_seconds_->Set(absl::ToDoubleSeconds(load_time));
+  absl::MutexLock lock(&mutex_);
+  device_.SetBackend(info.backend);
   AddGauges(&registry_, "quiver_model_info", "The model being served; always 1.")
       .Add({{"model", info.name},
             {"architecture", FamilyName(info.config.family)},
@@ -69,6 +76,7 @@ std::string Metrics::Scrape(const ServingState& state, const HttpServer::Stats& 
   const Embedder* embedder = state.embedder();
   scheduler_.Refresh(embedder == nullptr ? QueueSnapshot() : embedder->Snapshot());
   process_.Refresh();
+  device_.Refresh();
   for (size_t i = 0; i < phases_.size(); ++i) {
     phases_[i]->Set(i == static_cast<size_t>(state.phase()) ? 1 : 0);
   }

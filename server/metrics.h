@@ -1,11 +1,14 @@
 // Everything that /metrics shows.
 //
 // Names begin with quiver_ and are in base units. Every series is there from the first scrape, but
-// for quiver_model_info, whose labels are known once the model is loaded. Clients cannot add any.
+// for those whose labels are known once the model is loaded: quiver_model_info,
+// quiver_device_memory_*, and quiver_gpu_* where the machine has NVIDIA cards. Clients cannot add
+// any.
 #ifndef QUIVER_SERVER_METRICS_H_
 #define QUIVER_SERVER_METRICS_H_
 
 #include <array>
+#include <memory>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -13,6 +16,8 @@
 #include "absl/time/time.h"
 #include "engine/embedder.h"
 #include "prometheus/registry.h"
+#include "server/device_metrics.h"
+#include "server/gpu_monitor.h"
 #include "server/http_server.h"
 #include "server/process_metrics.h"
 #include "server/request_metrics.h"
@@ -27,7 +32,8 @@ class Metrics {
   // Content-Type of Scrape().
   static constexpr char kContentType[] = "text/plain; version=0.0.4; charset=utf-8";
 
-  Metrics();
+  // `monitor` may be null.
+  explicit Metrics(std::unique_ptr<GpuMonitor> monitor);
 
   RequestObserver* request_observer() { return &requests_; }
   SchedulerObserver* scheduler_observer() { return &scheduler_; }
@@ -45,6 +51,7 @@ class Metrics {
   RequestMetrics requests_;
   SchedulerMetrics scheduler_;
   ProcessMetrics process_;
+  DeviceMetrics device_;
   std::array<prometheus::Gauge*, 3> phases_;
   prometheus::Gauge* weight_bytes_;
   prometheus::Gauge* load_seconds_;

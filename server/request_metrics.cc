@@ -50,6 +50,22 @@ RequestMetrics::RequestMetrics(prometheus::Registry* registry) {
       registry, "quiver_request_duration_window_seconds",
       "Percentiles of quiver_request_duration_seconds over the last minute; NaN if it had none.");
 
+  auto& failed_items = AddCounters(registry, "quiver_failed_items_total",
+                                   "Inputs answered with an error of their own, by status code.");
+  auto& unusable = AddCounters(
+      registry, "quiver_unusable_vectors_total",
+      "Inputs whose vector came out as NaN, infinity or zero, and was answered as an error.");
+  for (const Lane lane : {Lane::kInteractive, Lane::kBulk}) {
+    LaneSeries& series = lanes_[static_cast<size_t>(lane)];
+    const std::string lane_name(LaneName(lane));
+    for (size_t code = 1; code < kNumCodes; ++code) {
+      series.failed_items[code] = &failed_items.Add(
+          {{"lane", lane_name},
+           {"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}});
+    }
+    series.unusable_vectors = &unusable.Add({{"lane", lane_name}});
+  }
+
   for (const Rpc rpc : {Rpc::kEmbed, Rpc::kEmbedStream, Rpc::kTokenize, Rpc::kGetModelInfo}) {
     const std::string rpc_name(RpcName(rpc));
     in_flight_[Index(rpc)] = &in_flight.Add({{"rpc", rpc_name}});
@@ -107,6 +123,13 @@ void RequestMetrics::OnRequestEnd(const RequestReport& report) {
   series.succeeded->Increment(static_cast<double>(report.succeeded));
   series.failed->Increment(static_cast<double>(report.failed));
   series.truncated->Increment(static_cast<double>(report.truncated));
+  if (HasLanes(report.rpc)) {
+    LaneSeries& lane = lanes_[static_cast<size_t>(report.lane)];
+    for (size_t i = 1; i < kNumCodes; ++i) {
+      lane.failed_items[i]->Increment(static_cast<double>(report.failed_by_code[i]));
+    }
+    lane.unusable_vectors->Increment(static_cast<double>(report.unusable_vectors));
+  }
   series.tokens->Increment(static_cast<double>(report.tokens));
   // A request none of whose inputs came that far has no such time, rather than one of zero.
   if (report.succeeded + report.failed > 0) {

@@ -25,8 +25,6 @@ class RequestMetrics : public RequestObserver {
   void Refresh();
 
  private:
-  // absl's codes are 0 to 16.
-  static constexpr int kNumCodes = 17;
   static constexpr std::array<double, 3> kQuantiles = {0.50, 0.95, 0.99};
 
   // One RPC in one lane. What an RPC does not do has no series: null.
@@ -46,8 +44,15 @@ class RequestMetrics : public RequestObserver {
 
   Series& SeriesOf(Rpc rpc, Lane lane);
 
+  // By lane, whatever the RPC.
+  struct LaneSeries {
+    std::array<prometheus::Counter*, kNumCodes> failed_items = {};
+    prometheus::Counter* unusable_vectors = nullptr;
+  };
+
   // Indexed by RPC and lane; RPCs without lanes use the first alone.
   std::array<std::array<Series, kNumLanes>, kNumRpcs> series_;
+  std::array<LaneSeries, kNumLanes> lanes_;
   std::array<prometheus::Gauge*, kNumRpcs> in_flight_ = {};
 };
 

@@ -2,17 +2,22 @@
 #ifndef QUIVER_SERVER_REQUEST_OBSERVER_H_
 #define QUIVER_SERVER_REQUEST_OBSERVER_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "engine/run/encoding.h"
 #include "engine/types.h"
 
 namespace quiver {
 
 enum class Rpc : uint8_t { kEmbed, kEmbedStream, kTokenize, kGetModelInfo };
 inline constexpr int kNumRpcs = 4;
+// absl::StatusCode's values are 0 to 16.
+inline constexpr size_t kNumCodes = 17;
 
 // One request or stream, after its end.
 struct RequestReport {
@@ -24,6 +29,9 @@ struct RequestReport {
   int64_t succeeded = 0;
   int64_t failed = 0;
   int64_t truncated = 0;
+  // Of the failed ones, by code, and those whose vector was no vector (IsUnusableVector()).
+  std::array<int64_t, kNumCodes> failed_by_code = {};
+  int64_t unusable_vectors = 0;
   // Tokens of the items that succeeded.
   int64_t tokens = 0;
   // As embed.proto's Timing.
@@ -33,6 +41,13 @@ struct RequestReport {
   absl::Duration compute;
   // Address of the client, as the transport names it.
   std::string peer;
+
+  // Counts an item that was answered with `error`.
+  void CountFailure(const absl::Status& error) {
+    ++failed;
+    ++failed_by_code[static_cast<size_t>(error.code())];
+    unusable_vectors += IsUnusableVector(error) ? 1 : 0;
+  }
 };
 
 // Called on any thread, also on the scheduler's; must be quick and thread-safe.

@@ -24,6 +24,9 @@ namespace {
 // HTTP and gRPC get this long for replies that are ready when the engine is drained.
 constexpr absl::Duration kLastReplies = absl::Seconds(2);
 
+// How old a card's metrics may be.
+constexpr absl::Duration kGpuSamplePeriod = absl::Seconds(2);
+
 EmbedService::Options ServiceOptions(const ServerOptions& options,
                                      std::shared_ptr<const ApiKeys> api_keys) {
   EmbedService::Options service;
@@ -71,6 +74,7 @@ Server::Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_
     : options_(options),
       api_keys_(std::move(api_keys)),
       logger_(*logger),
+      metrics_(GpuMonitor::Start(kGpuSamplePeriod)),
       access_log_(logger, metrics_.request_observer()),
       in_flight_(options.access_log ? &access_log_ : metrics_.request_observer()),
       model_(&state_, options.aliases),

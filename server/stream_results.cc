@@ -52,8 +52,7 @@ void StreamResults::Clear() {
 
 void StreamTally::Add(const StreamItem& item) {
   if (!item.result.ok()) {
-    ++report_.failed;
-    ++failures_by_code_[static_cast<int>(item.result.status().code())];
+    report_.CountFailure(item.result.status());
     return;
   }
   ++report_.succeeded;
@@ -66,8 +65,9 @@ void StreamTally::Add(const StreamItem& item) {
 void StreamTally::Fill(v1::StreamSummary* out) const {
   out->set_items(static_cast<uint64_t>(report_.succeeded + report_.failed));
   SetUsage(report_, out->mutable_usage());
-  for (const auto& [code, count] : failures_by_code_) {
-    (*out->mutable_failures_by_code())[code] = count;
+  for (size_t code = 0; code < kNumCodes; ++code) {
+    const int64_t count = report_.failed_by_code[code];
+    if (count > 0) (*out->mutable_failures_by_code())[static_cast<int>(code)] = count;
   }
 }
 

@@ -59,7 +59,6 @@ class StreamTally {
 
  private:
   RequestReport report_;
-  std::map<int, uint64_t> failures_by_code_;
 };
 
 }  // namespace quiver

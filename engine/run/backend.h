@@ -38,6 +38,10 @@ struct BackendInfo {
   int max_second_batch_tokens = 0;
   // What the backend took of its device's memory, the largest first; empty if nobody counts it.
   std::vector<MemoryUse> memory;
+  // The most it may take; 0 if nobody counts it.
+  int64_t memory_budget_bytes = 0;
+  // As the driver names the card, "GPU-" and a UUID; empty if it is none.
+  std::string device_uuid;
 };
 
 // One forward pass, resumable after every step. Owned and driven by one thread at a time. May be

@@ -1,6 +1,20 @@
 #include "engine/run/encoding.h"
 
+#include "absl/strings/cord.h"
+
 namespace quiver {
+namespace {
+
+// Tells an INTERNAL error of a vector from every other.
+constexpr char kUnusableVectorPayload[] = "quiver/unusable-vector";
+
+absl::Status Unusable(absl::string_view message) {
+  absl::Status status = absl::InternalError(message);
+  status.SetPayload(kUnusableVectorPayload, absl::Cord());
+  return status;
+}
+
+}  // namespace
 
 cpu::PoolKind PoolKindOf(Pooling pooling) {
   switch (pooling) {
@@ -35,11 +49,15 @@ absl::Status VectorError(cpu::VectorStatus status) {
     case cpu::VectorStatus::kOk:
       return absl::OkStatus();
     case cpu::VectorStatus::kNotFinite:
-      return absl::InternalError("the vector has a value that is not finite in its output type");
+      return Unusable("the vector has a value that is not finite in its output type");
     case cpu::VectorStatus::kZeroNorm:
-      return absl::InternalError("the vector is zero");
+      return Unusable("the vector is zero");
   }
-  return absl::InternalError("the vector is not usable");
+  return Unusable("the vector is not usable");
+}
+
+bool IsUnusableVector(const absl::Status& status) {
+  return status.GetPayload(kUnusableVectorPayload).has_value();
 }
 
 }  // namespace quiver

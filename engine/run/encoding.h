@@ -13,6 +13,8 @@ cpu::PoolKind PoolKindOf(Pooling pooling);
 cpu::Encoding EncodingOf(OutputType type);
 // What a sequence whose vector is `status` is answered with.
 absl::Status VectorError(cpu::VectorStatus status);
+// Whether a sequence was answered so: the model computed it, but to NaN, infinity or zero.
+bool IsUnusableVector(const absl::Status& status);
 
 }  // namespace quiver
 

@@ -80,7 +80,7 @@ class MetricsTest : public ::testing::Test {
     metrics_.request_observer()->OnRequestEnd(report);
   }
 
-  Metrics metrics_;
+  Metrics metrics_{nullptr};
   ServingState state_;
   HttpServer::Stats http_;
 };
@@ -140,7 +140,8 @@ TEST_F(MetricsTest, RequestIsCountedUnderItsRpcLaneAndCode) {
   report.rpc = Rpc::kEmbed;
   report.lane = Lane::kBulk;
   report.succeeded = 5;
-  report.failed = 2;
+  report.CountFailure(absl::InvalidArgumentError("too long"));
+  report.CountFailure(VectorError(cpu::VectorStatus::kNotFinite));
   report.truncated = 1;
   report.tokens = 700;
   report.total = absl::Milliseconds(30);
@@ -157,6 +158,10 @@ TEST_F(MetricsTest, RequestIsCountedUnderItsRpcLaneAndCode) {
   EXPECT_EQ(scraped["quiver_requests_total{code=\"OK\",lane=\"interactive\",rpc=\"Embed\"}"], 0);
   EXPECT_EQ(scraped["quiver_items_total{lane=\"bulk\",outcome=\"succeeded\",rpc=\"Embed\"}"], 5);
   EXPECT_EQ(scraped["quiver_items_total{lane=\"bulk\",outcome=\"failed\",rpc=\"Embed\"}"], 2);
+  EXPECT_EQ(scraped["quiver_failed_items_total{code=\"INVALID_ARGUMENT\",lane=\"bulk\"}"], 1);
+  EXPECT_EQ(scraped["quiver_failed_items_total{code=\"INTERNAL\",lane=\"bulk\"}"], 1);
+  EXPECT_EQ(scraped["quiver_failed_items_total{code=\"INTERNAL\",lane=\"interactive\"}"], 0);
+  EXPECT_EQ(scraped["quiver_unusable_vectors_total{lane=\"bulk\"}"], 1);
   EXPECT_EQ(scraped["quiver_truncated_items_total{lane=\"bulk\",rpc=\"Embed\"}"], 1);
   EXPECT_EQ(scraped["quiver_tokens_total{lane=\"bulk\",rpc=\"Embed\"}"], 700);
   const std::string labels = "{lane=\"bulk\",rpc=\"Embed\"}";

@@ -221,7 +221,9 @@ absl::Status CudaBackend::Account(const CudaOptions& options) {
       {"graphs", graph_bytes_}};
   std::stable_sort(info_.memory.begin(), info_.memory.end(),
                    [](const MemoryUse& a, const MemoryUse& b) { return a.bytes > b.bytes; });
+  info_.memory_budget_bytes = grant_.budget_bytes;
   info_.device = device_.Description();
+  info_.device_uuid = device_.uuid;
   info_.arithmetic = ArithmeticName(options.dtype);
   info_.max_batch_tokens = static_cast<int>(grant_.activations.first.tokens);
   info_.max_sequence_tokens = static_cast<int>(grant_.max_sequence_tokens);

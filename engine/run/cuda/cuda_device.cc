@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "engine/run/cuda/cuda_backend.h"
 #include "engine/run/cuda/cuda_status.h"
 #include "engine/run/cuda/device_memory.h"
@@ -27,6 +29,12 @@ int Attribute(cudaDeviceAttr attribute, int ordinal) {
   int value = 0;
   cudaDeviceGetAttribute(&value, attribute, ordinal);
   return value;
+}
+
+std::string UuidText(const cudaUUID_t& uuid) {
+  const std::string hex = absl::BytesToHexString(absl::string_view(uuid.bytes, sizeof(uuid.bytes)));
+  return absl::StrCat("GPU-", hex.substr(0, 8), "-", hex.substr(8, 4), "-", hex.substr(12, 4), "-",
+                      hex.substr(16, 4), "-", hex.substr(20));
 }
 
 }  // namespace
@@ -75,6 +83,7 @@ absl::StatusOr<CudaDevice> OpenCudaDevice(int ordinal, bool force_portable) {
 
   device.few_rows_bytes = static_cast<int64_t>(few_rows_bytes);
   device.name = properties.name;
+  device.uuid = UuidText(properties.uuid);
   device.compute_major = properties.major;
   device.compute_minor = properties.minor;
   device.total_bytes = use->total_bytes;

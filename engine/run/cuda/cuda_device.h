@@ -14,6 +14,8 @@ namespace quiver {
 struct CudaDevice {
   int ordinal = 0;
   std::string name;
+  // As the driver's tools write it, "GPU-" and a UUID.
+  std::string uuid;
   int compute_major = 0;
   int compute_minor = 0;
   AttentionPath path = AttentionPath::kPortable;
