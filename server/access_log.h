@@ -14,6 +14,9 @@ class AccessLog : public RequestObserver {
   AccessLog(Logger* logger, RequestObserver* next) : logger_(*logger), next_(*next) {}
 
   void OnRequestStart(Rpc rpc) override { next_.OnRequestStart(rpc); }
+  void OnItems(Rpc rpc, Lane lane, const ItemCounts& items) override {
+    next_.OnItems(rpc, lane, items);
+  }
   void OnRequestEnd(const RequestReport& report) override;
 
  private:

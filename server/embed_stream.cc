@@ -366,6 +366,7 @@ void EmbedStream::WriteResults(std::vector<StreamItem> items) {
   {
     absl::MutexLock lock(&mutex_);
     for (const StreamItem& item : items) tally_.Add(item);
+    observed_.SetReport(tally_.report());
   }
   for (StreamItem& item : items) {
     written_tokens_ += item.tokens;

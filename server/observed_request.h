@@ -27,10 +27,12 @@ class ObservedRequest {
 
   absl::Time arrival() const { return arrival_; }
 
-  // What is known of the request; rpc and peer stay as they are.
+  // What is known of the request so far; rpc and peer stay as they are. Items only grow in number
+  // from one call to the next.
   void SetReport(RequestReport report) {
     report.rpc = report_.rpc;
     report.peer = std::move(report_.peer);
+    if (observer_ != nullptr) observer_->OnItems(report.rpc, report.lane, report.Since(report_));
     report_ = std::move(report);
   }
 

@@ -107,6 +107,21 @@ RequestMetrics::Series& RequestMetrics::SeriesOf(Rpc rpc, Lane lane) {
 
 void RequestMetrics::OnRequestStart(Rpc rpc) { in_flight_[Index(rpc)]->Increment(); }
 
+void RequestMetrics::OnItems(Rpc rpc, Lane lane, const ItemCounts& items) {
+  const Series& series = SeriesOf(rpc, lane);
+  if (series.succeeded == nullptr) return;
+  series.succeeded->Increment(static_cast<double>(items.succeeded));
+  series.failed->Increment(static_cast<double>(items.failed));
+  series.truncated->Increment(static_cast<double>(items.truncated));
+  series.tokens->Increment(static_cast<double>(items.tokens));
+  if (!HasLanes(rpc)) return;
+  const LaneSeries& of_lane = lanes_[static_cast<size_t>(lane)];
+  for (size_t code = 1; code < kNumCodes; ++code) {
+    of_lane.failed_items[code]->Increment(static_cast<double>(items.failed_by_code[code]));
+  }
+  of_lane.unusable_vectors->Increment(static_cast<double>(items.unusable_vectors));
+}
+
 void RequestMetrics::OnRequestEnd(const RequestReport& report) {
   in_flight_[Index(report.rpc)]->Decrement();
   Series& series = SeriesOf(report.rpc, report.lane);
@@ -120,17 +135,6 @@ void RequestMetrics::OnRequestEnd(const RequestReport& report) {
     series.window.Add(SteadyNow(), report.total);
   }
   if (series.succeeded == nullptr) return;
-  series.succeeded->Increment(static_cast<double>(report.succeeded));
-  series.failed->Increment(static_cast<double>(report.failed));
-  series.truncated->Increment(static_cast<double>(report.truncated));
-  if (HasLanes(report.rpc)) {
-    LaneSeries& lane = lanes_[static_cast<size_t>(report.lane)];
-    for (size_t i = 1; i < kNumCodes; ++i) {
-      lane.failed_items[i]->Increment(static_cast<double>(report.failed_by_code[i]));
-    }
-    lane.unusable_vectors->Increment(static_cast<double>(report.unusable_vectors));
-  }
-  series.tokens->Increment(static_cast<double>(report.tokens));
   // A request none of whose inputs came that far has no such time, rather than one of zero.
   if (report.succeeded + report.failed > 0) {
     series.tokenize->Observe(absl::ToDoubleSeconds(report.tokenize));

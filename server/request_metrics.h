@@ -19,6 +19,7 @@ class RequestMetrics : public RequestObserver {
   explicit RequestMetrics(prometheus::Registry* registry);
 
   void OnRequestStart(Rpc rpc) override;
+  void OnItems(Rpc rpc, Lane lane, const ItemCounts& items) override;
   void OnRequestEnd(const RequestReport& report) override;
 
   // Brings the quantiles of the sliding window up to date.

@@ -19,28 +19,15 @@ inline constexpr int kNumRpcs = 4;
 // absl::StatusCode's values are 0 to 16.
 inline constexpr size_t kNumCodes = 17;
 
-// One request or stream, after its end.
-struct RequestReport {
-  Rpc rpc = Rpc::kEmbed;
-  Lane lane = Lane::kInteractive;
-  // Of the request as a whole; items have outcomes of their own.
-  absl::StatusCode code = absl::StatusCode::kOk;
-  // Items by outcome; `truncated` ones are among the succeeded.
+// Items by outcome; `truncated` ones are among the succeeded, whose tokens alone are counted.
+struct ItemCounts {
   int64_t succeeded = 0;
   int64_t failed = 0;
   int64_t truncated = 0;
+  int64_t tokens = 0;
   // Of the failed ones, by code, and those whose vector was no vector (IsUnusableVector()).
   std::array<int64_t, kNumCodes> failed_by_code = {};
   int64_t unusable_vectors = 0;
-  // Tokens of the items that succeeded.
-  int64_t tokens = 0;
-  // As embed.proto's Timing.
-  absl::Duration total;
-  absl::Duration tokenize;
-  absl::Duration queue;
-  absl::Duration compute;
-  // Address of the client, as the transport names it.
-  std::string peer;
 
   // Counts an item that was answered with `error`.
   void CountFailure(const absl::Status& error) {
@@ -48,6 +35,33 @@ struct RequestReport {
     ++failed_by_code[static_cast<size_t>(error.code())];
     unusable_vectors += IsUnusableVector(error) ? 1 : 0;
   }
+
+  // What came since `before`.
+  ItemCounts Since(const ItemCounts& before) const {
+    ItemCounts since = *this;
+    since.succeeded -= before.succeeded;
+    since.failed -= before.failed;
+    since.truncated -= before.truncated;
+    since.tokens -= before.tokens;
+    for (size_t i = 0; i < kNumCodes; ++i) since.failed_by_code[i] -= before.failed_by_code[i];
+    since.unusable_vectors -= before.unusable_vectors;
+    return since;
+  }
+};
+
+// One request or stream, after its end, with its items.
+struct RequestReport : ItemCounts {
+  Rpc rpc = Rpc::kEmbed;
+  Lane lane = Lane::kInteractive;
+  // Of the request as a whole; items have outcomes of their own.
+  absl::StatusCode code = absl::StatusCode::kOk;
+  // As embed.proto's Timing.
+  absl::Duration total;
+  absl::Duration tokenize;
+  absl::Duration queue;
+  absl::Duration compute;
+  // Address of the client, as the transport names it.
+  std::string peer;
 };
 
 // Called on any thread, also on the scheduler's; must be quick and thread-safe.
@@ -55,6 +69,9 @@ class RequestObserver {
  public:
   virtual ~RequestObserver() = default;
   virtual void OnRequestStart(Rpc rpc) = 0;
+  // Items that a request or stream has answered since the last call; a stream's come as it goes on.
+  // All have come when it ends.
+  virtual void OnItems(Rpc rpc, Lane lane, const ItemCounts& items) = 0;
   // Exactly once for each start.
   virtual void OnRequestEnd(const RequestReport& report) = 0;
 };

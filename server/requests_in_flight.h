@@ -22,6 +22,9 @@ class RequestsInFlight : public RequestObserver {
     Add(rpc, 1);
     next_.OnRequestStart(rpc);
   }
+  void OnItems(Rpc rpc, Lane lane, const ItemCounts& items) override {
+    next_.OnItems(rpc, lane, items);
+  }
   void OnRequestEnd(const RequestReport& report) override {
     next_.OnRequestEnd(report);
     Add(report.rpc, -1);

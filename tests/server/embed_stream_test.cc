@@ -109,6 +109,21 @@ TEST_F(EmbedStreamTest, EveryItemIsAnsweredOnceAndThenComesTheSummary) {
   EXPECT_EQ(report.tokens, 9);
 }
 
+TEST_F(EmbedStreamTest, ItemsAreCountedBeforeTheStreamEnds) {
+  Start();
+  auto stream = Open();
+  ASSERT_TRUE(stream->Write(First({"0", "1", ""})));
+  v1::EmbedStreamResponse response;
+  for (int answered = 0; answered < 3; answered += response.results_size()) {
+    ASSERT_TRUE(stream->Read(&response));
+  }
+  EXPECT_EQ(observer_.items(), 3);
+  stream->WritesDone();
+  ReadAll(stream.get());
+  EXPECT_EQ(observer_.Reports(Rpc::kEmbedStream, 1)[0].succeeded, 2);
+  EXPECT_EQ(observer_.items(), 3);
+}
+
 TEST_F(EmbedStreamTest, AStreamWithoutItemsEndsWithAnEmptySummary) {
   Start();
   const Received received = Exchange({First({})});

@@ -156,8 +156,10 @@ TEST(Logger, DroppedLinesAreCounted) {
 class CountingObserver : public RequestObserver {
  public:
   void OnRequestStart(Rpc) override { ++starts; }
+  void OnItems(Rpc, Lane, const ItemCounts&) override { ++items; }
   void OnRequestEnd(const RequestReport&) override { ++ends; }
   int starts = 0;
+  int items = 0;
   int ends = 0;
 };
 
@@ -168,6 +170,7 @@ TEST(AccessLog, LogsEachRequestAndPassesItOn) {
     Logger logger({LogFormat::kJson, LogLevel::kInfo, pipe.writer()});
     AccessLog log(&logger, &next);
     log.OnRequestStart(Rpc::kEmbed);
+    log.OnItems(Rpc::kEmbed, Lane::kBulk, ItemCounts());
     RequestReport report;
     report.lane = Lane::kBulk;
     report.code = absl::StatusCode::kInvalidArgument;
@@ -185,6 +188,7 @@ TEST(AccessLog, LogsEachRequestAndPassesItOn) {
   EXPECT_EQ(json["total_seconds"], 0.012);
   EXPECT_EQ(json["peer"], "ipv4:127.0.0.1:5");
   EXPECT_EQ(next.starts, 1);
+  EXPECT_EQ(next.items, 1);
   EXPECT_EQ(next.ends, 1);
 }
 

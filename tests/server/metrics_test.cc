@@ -77,6 +77,7 @@ class MetricsTest : public ::testing::Test {
 
   void End(RequestReport report) {
     metrics_.request_observer()->OnRequestStart(report.rpc);
+    metrics_.request_observer()->OnItems(report.rpc, report.lane, report);
     metrics_.request_observer()->OnRequestEnd(report);
   }
 
@@ -150,6 +151,7 @@ TEST_F(MetricsTest, RequestIsCountedUnderItsRpcLaneAndCode) {
   report.compute = absl::Milliseconds(20);
   metrics_.request_observer()->OnRequestStart(Rpc::kEmbed);
   EXPECT_EQ(Scrape()["quiver_requests_in_flight{rpc=\"Embed\"}"], 1);
+  metrics_.request_observer()->OnItems(report.rpc, report.lane, report);
   metrics_.request_observer()->OnRequestEnd(report);
 
   const Scraped scraped = Scrape();

@@ -227,6 +227,7 @@ TEST(SchedulerJsonTest, ShowsQueuesTenantsAndPasses) {
 class NoObserver : public RequestObserver {
  public:
   void OnRequestStart(Rpc) override {}
+  void OnItems(Rpc, Lane, const ItemCounts&) override {}
   void OnRequestEnd(const RequestReport&) override {}
 };
 

@@ -60,9 +60,18 @@ class RecordingObserver : public RequestObserver {
     absl::MutexLock lock(&mutex_);
     ++starts_;
   }
+  void OnItems(Rpc, Lane, const ItemCounts& items) override {
+    absl::MutexLock lock(&mutex_);
+    items_ += items.succeeded + items.failed;
+  }
   void OnRequestEnd(const RequestReport& report) override {
     absl::MutexLock lock(&mutex_);
     reports_.push_back(report);
+  }
+  // Answered, by requests that have ended or not.
+  int64_t items() const {
+    absl::MutexLock lock(&mutex_);
+    return items_;
   }
   int starts() const {
     absl::MutexLock lock(&mutex_);
@@ -86,6 +95,7 @@ class RecordingObserver : public RequestObserver {
  private:
   mutable absl::Mutex mutex_;
   int starts_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t items_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<RequestReport> reports_ ABSL_GUARDED_BY(mutex_);
 };
 
