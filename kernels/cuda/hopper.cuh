@@ -155,6 +155,16 @@ __device__ __forceinline__ void CopyBox2(uint32_t shared, const CUtensorMap* map
       : "memory");
 }
 
+__device__ __forceinline__ void CopyBox2ToBoth(uint32_t shared, const CUtensorMap* map, int x,
+                                               int y, uint32_t barrier) {
+  constexpr uint16_t kBoth = 3;
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared),
+      "l"(map), "r"(x), "r"(y), "r"(barrier), "h"(kBoth)
+      : "memory");
+}
+
 // Orders ordinary shared-memory writes before reads by the copy engine and the tensor cores.
 __device__ __forceinline__ void FenceAsyncProxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -81,7 +81,8 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
   device_ = *std::move(device);
   const HalfType type =
       options.cuda.dtype == ComputeType::kBfloat16 ? HalfType::kBf16 : HalfType::kF16;
-  absl::StatusOr<std::unique_ptr<Matmul>> matmul = Matmul::Create(type);
+  absl::StatusOr<std::unique_ptr<Matmul>> matmul =
+      Matmul::Create(type, options.cuda.force_portable);
   if (!matmul.ok()) return matmul.status();
   matmul_ = *std::move(matmul);
 

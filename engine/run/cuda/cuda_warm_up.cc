@@ -56,9 +56,14 @@ absl::StatusOr<bool> ChooseAlgorithms(const CudaDevice& device, const CudaOption
   };
   fill(layout.projected, pruned ? layout.pooled_residual : layout.input, 1);
   if (pruned) fill(layout.pooled_query, layout.input, 2);
+  // Positions, which index the table of rotations.
+  calls(cudaMemsetAsync(region.device(layout.input), 0, static_cast<size_t>(layout.input_bytes),
+                        region.stream()),
+        "clearing a pass's input");
   if (!calls.ok()) return calls.status();
 
-  const std::string identity = absl::StrCat(device.Identity(), " ", ArithmeticName(options.dtype));
+  const std::string identity = absl::StrCat(device.Identity(), " ", ArithmeticName(options.dtype),
+                                            options.force_portable ? " portable" : "");
   const std::string path = MatmulCachePath(options.cache_dir, identity);
   MatmulCache cache = MatmulCache::Load(path, identity);
   const absl::Status status =

@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/run/cuda/cuda_status.h"
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/few_rows_matmul.h"
+#include "kernels/cuda/rope.h"
 
 namespace quiver {
 namespace {
@@ -14,6 +16,8 @@ namespace {
 // transposes are the same memory.
 constexpr cublasOperation_t kWeightOperation = CUBLAS_OP_T;
 constexpr uint32_t kOperandAlignment = 16;
+// The first word of HopperAlgorithm().
+constexpr uint64_t kHopperMark = ~uint64_t{1};
 
 absl::Status CublasError(cublasStatus_t status, const char* what) {
   return absl::InternalError(
@@ -29,6 +33,16 @@ cublasLtMatmulAlgo_t ToCublas(const MatmulAlgorithm& algorithm) {
 }
 
 }  // namespace
+
+MatmulAlgorithm HopperAlgorithm(const HopperMatmulTile& tile) {
+  return {kHopperMark, static_cast<uint64_t>(tile.columns),
+          static_cast<uint64_t>(tile.cluster_blocks)};
+}
+
+std::optional<HopperMatmulTile> HopperTileOf(const MatmulAlgorithm& algorithm) {
+  if (algorithm[0] != kHopperMark) return std::nullopt;
+  return HopperMatmulTile{static_cast<int>(algorithm[1]), static_cast<int>(algorithm[2])};
+}
 
 struct Matmul::Layouts {
   Layouts(const MatmulOperands& operands, cudaDataType_t type) {
@@ -48,7 +62,7 @@ struct Matmul::Layouts {
   bool ok = false;
 };
 
-absl::StatusOr<std::unique_ptr<Matmul>> Matmul::Create(HalfType type) {
+absl::StatusOr<std::unique_ptr<Matmul>> Matmul::Create(HalfType type, bool force_portable) {
   std::unique_ptr<Matmul> matmul(new Matmul);
   matmul->half_type_ = type;
   matmul->type_ = type == HalfType::kBf16 ? CUDA_R_16BF : CUDA_R_16F;
@@ -60,6 +74,17 @@ absl::StatusOr<std::unique_ptr<Matmul>> Matmul::Create(HalfType type) {
                                             &kWeightOperation, sizeof(kWeightOperation));
   }
   if (status != CUBLAS_STATUS_SUCCESS) return CublasError(status, "describing a product");
+  bool is_hopper = false;
+  CudaCalls calls;
+  calls(HopperMatmulIsSupported(&is_hopper), "asking for the device's products");
+  if (is_hopper && !force_portable) {
+    int device = 0;
+    calls(cudaGetDevice(&device), "asking for the device");
+    calls(cudaDeviceGetAttribute(&matmul->hopper_multiprocessors_, cudaDevAttrMultiProcessorCount,
+                                 device),
+          "asking for the device's properties");
+  }
+  if (!calls.ok()) return calls.status();
   return matmul;
 }
 
@@ -109,6 +134,15 @@ std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
   }
   std::vector<MatmulAlgorithm> algorithms;
   if (operands.rows <= kMaxFewRows && most > 1) algorithms.push_back(kFewRowsAlgorithm);
+  const bool is_for_hopper = hopper_multiprocessors_ > 0 && operands.rows > kMaxFewRows &&
+                             (operands.epilogue != MatmulEpilogue::kQkNormRope ||
+                              operands.head_dim == kHopperMatmulHeadDim);
+  if (is_for_hopper && most > 1) {
+    for (const HopperMatmulTile& tile : LikelyHopperMatmulTiles(
+             operands.epilogue, operands.rows, operands.n, hopper_multiprocessors_)) {
+      algorithms.push_back(HopperAlgorithm(tile));
+    }
+  }
   for (int i = 0; i < found; ++i) {
     if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
     MatmulAlgorithm algorithm;
@@ -120,19 +154,18 @@ std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
 
 absl::Status Matmul::RunWith(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
                              const MatmulScratch& scratch) {
-  if (algorithm == kFewRowsAlgorithm) {
-    const FewRowsTensors tensors = {.x = operands.x,
-                                    .x_stride = operands.x_stride,
-                                    .weight = operands.weight,
-                                    .y = operands.out,
-                                    .y_stride = operands.out_stride,
-                                    .rows = operands.rows,
-                                    .out_features = operands.n,
-                                    .in_features = operands.k,
-                                    .type = half_type_,
-                                    .workspace = scratch.few_rows_workspace};
-    return CudaStatus(FewRowsMatmul(tensors, scratch.stream), "multiplying few rows");
+  if (const std::optional<HopperMatmulTile> tile = HopperTileOf(algorithm); tile.has_value()) {
+    return MultiplyOnHopper(*tile, operands, scratch.stream);
   }
+  const absl::Status status = algorithm == kFewRowsAlgorithm
+                                  ? MultiplyFewRows(operands, scratch)
+                                  : Multiply(algorithm, operands, scratch);
+  if (!status.ok()) return status;
+  return Follow(operands, scratch.stream);
+}
+
+absl::Status Matmul::Multiply(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
+                              const MatmulScratch& scratch) const {
   Layouts layouts(operands, type_);
   if (!layouts.ok) return absl::InternalError("cuBLASLt: describing a matrix");
   constexpr float kOne = 1;
@@ -144,6 +177,62 @@ absl::Status Matmul::RunWith(const MatmulAlgorithm& algorithm, const MatmulOpera
       static_cast<size_t>(scratch.workspace_bytes), scratch.stream);
   if (status != CUBLAS_STATUS_SUCCESS) return CublasError(status, "multiplying");
   return absl::OkStatus();
+}
+
+absl::Status Matmul::MultiplyFewRows(const MatmulOperands& operands,
+                                     const MatmulScratch& scratch) const {
+  const FewRowsTensors tensors = {.x = operands.x,
+                                  .x_stride = operands.x_stride,
+                                  .weight = operands.weight,
+                                  .y = operands.out,
+                                  .y_stride = operands.out_stride,
+                                  .rows = operands.rows,
+                                  .out_features = operands.n,
+                                  .in_features = operands.k,
+                                  .type = half_type_,
+                                  .workspace = scratch.few_rows_workspace};
+  return CudaStatus(FewRowsMatmul(tensors, scratch.stream), "multiplying few rows");
+}
+
+absl::Status Matmul::MultiplyOnHopper(const HopperMatmulTile& tile, const MatmulOperands& operands,
+                                      cudaStream_t stream) const {
+  if (hopper_multiprocessors_ == 0) {
+    return absl::FailedPreconditionError("an algorithm of another device or path");
+  }
+  const HopperMatmulTensors tensors = {.x = operands.x,
+                                       .x_stride = operands.x_stride,
+                                       .weight = operands.weight,
+                                       .y = operands.out,
+                                       .y_stride = operands.out_stride,
+                                       .rows = operands.rows,
+                                       .out_features = operands.n,
+                                       .in_features = operands.k,
+                                       .type = half_type_,
+                                       .epilogue = operands.epilogue,
+                                       .rope = operands.rope};
+  return CudaStatus(HopperMatmul(tensors, tile, stream), "multiplying");
+}
+
+absl::Status Matmul::Follow(const MatmulOperands& operands, cudaStream_t stream) const {
+  switch (operands.epilogue) {
+    case MatmulEpilogue::kNone:
+      return absl::OkStatus();
+    case MatmulEpilogue::kSwiGlu:
+      return CudaStatus(SwiGlu(operands.out, operands.out_stride, operands.rows, operands.n / 2,
+                               operands.out, operands.out_stride, half_type_, stream),
+                        "activation");
+    case MatmulEpilogue::kQkNormRope:
+      break;
+  }
+  const QkNormRopeOperands& rope = operands.rope;
+  const QkNormRopeShape shape = {.rows = operands.rows,
+                                 .num_heads = rope.num_heads,
+                                 .num_kv_heads = rope.num_kv_heads,
+                                 .head_dim = operands.head_dim,
+                                 .type = half_type_};
+  return CudaStatus(QkNormRope(shape, operands.out, operands.out_stride, rope.q_weight,
+                               rope.k_weight, rope.eps, rope.positions, rope.table, stream),
+                    "rotation");
 }
 
 }  // namespace quiver

@@ -1,4 +1,5 @@
-// Matrix products on the device: 16-bit operands, F32 sums. cuBLASLt's, or for few rows our own,
+// Matrix products on the device and what follows them: 16-bit operands, F32 sums. cuBLASLt's
+// products or our own for few rows, and a kernel for what follows; or on Hopper both in one kernel:
 // whichever was measured to be faster.
 #ifndef QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
 #define QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
@@ -8,6 +9,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <tuple>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -15,11 +18,13 @@
 #include "absl/status/statusor.h"
 #include "engine/run/cuda/matmul_cache.h"
 #include "kernels/cuda/half_type.h"
+#include "kernels/cuda/hopper_matmul.h"
 
 namespace quiver {
 
-// out[rows, n] = x[rows, k] * weight[n, k]^T. Device pointers aligned to 16 bytes; x and out have
-// strides in elements, weight is dense.
+// out[rows, n] = x[rows, k] * weight[n, k]^T, and `epilogue` of it in its place: of kSwiGlu the
+// left n / 2 columns, where the rest of `out` is undefined then. Device pointers aligned to 16
+// bytes; x and out have strides in elements, weight is dense.
 struct MatmulOperands {
   const void* x = nullptr;
   int64_t x_stride = 0;
@@ -29,8 +34,14 @@ struct MatmulOperands {
   int64_t rows = 0;
   int64_t n = 0;
   int64_t k = 0;
+  MatmulEpilogue epilogue = MatmulEpilogue::kNone;
+  // Of kQkNormRope: as the kernels take it, and the width of a head, 64 or 128.
+  QkNormRopeOperands rope = {};
+  int head_dim = 0;
 
-  MatmulKey key() const { return {n, k, x_stride, out_stride, MatmulRowBucket(rows)}; }
+  MatmulKey key() const {
+    return {n, k, x_stride, out_stride, MatmulRowBucket(rows), static_cast<int64_t>(epilogue)};
+  }
 };
 
 // What a product may use beside its operands: not shared with work on another stream.
@@ -41,13 +52,17 @@ struct MatmulScratch {
   cudaStream_t stream = nullptr;
 };
 
-// In place of one of cuBLASLt's: FewRowsMatmul().
+// In place of one of cuBLASLt's: FewRowsMatmul(), and HopperMatmul() with one of its tiles.
 inline constexpr MatmulAlgorithm kFewRowsAlgorithm = {~uint64_t{0}};
+MatmulAlgorithm HopperAlgorithm(const HopperMatmulTile& tile);
+// Nothing if `algorithm` is not one of those.
+std::optional<HopperMatmulTile> HopperTileOf(const MatmulAlgorithm& algorithm);
 
 // To be used by one thread at a time.
 class Matmul {
  public:
-  static absl::StatusOr<std::unique_ptr<Matmul>> Create(HalfType type);
+  // `force_portable` leaves HopperMatmul() out, wherever it would run.
+  static absl::StatusOr<std::unique_ptr<Matmul>> Create(HalfType type, bool force_portable);
   ~Matmul();
 
   // The algorithm chosen for the key, else the library's first guess, which is then kept.
@@ -58,24 +73,36 @@ class Matmul {
     chosen_[Hashable(key)] = algorithm;
   }
 
-  // Ours if it takes these operands, and the library's guesses for exactly these, the likeliest
-  // first.
+  // Ours that take these operands, and the library's guesses for exactly these, the likeliest
+  // first. With `most` of 1 the library's alone.
   std::vector<MatmulAlgorithm> Candidates(const MatmulOperands& operands, int64_t workspace_bytes,
                                           int most);
   absl::Status RunWith(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
                        const MatmulScratch& scratch);
 
  private:
-  using HashableKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t>;
+  using HashableKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
   static HashableKey Hashable(const MatmulKey& key) {
-    return {key.n, key.k, key.x_stride, key.out_stride, key.rows};
+    return {key.n, key.k, key.x_stride, key.out_stride, key.rows, key.epilogue};
   }
   struct Layouts;
 
   Matmul() = default;
 
+  // The product alone, by the library.
+  absl::Status Multiply(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
+                        const MatmulScratch& scratch) const;
+  absl::Status MultiplyFewRows(const MatmulOperands& operands, const MatmulScratch& scratch) const;
+  // The product and what follows it.
+  absl::Status MultiplyOnHopper(const HopperMatmulTile& tile, const MatmulOperands& operands,
+                                cudaStream_t stream) const;
+  // What follows a product that is in `out`.
+  absl::Status Follow(const MatmulOperands& operands, cudaStream_t stream) const;
+
   HalfType half_type_ = HalfType::kBf16;
   cudaDataType_t type_ = CUDA_R_16BF;
+  // Of a card on which HopperMatmul() is to run; 0 elsewhere.
+  int hopper_multiprocessors_ = 0;
   cublasLtHandle_t handle_ = nullptr;
   cublasLtMatmulDesc_t description_ = nullptr;
   absl::flat_hash_map<HashableKey, MatmulAlgorithm> chosen_;

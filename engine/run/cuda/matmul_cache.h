@@ -13,19 +13,21 @@
 
 namespace quiver {
 
-// out[rows, n] = x[rows, k] * weight[n, k]^T, with the strides of x and out in elements; algorithms
-// are chosen for up to `rows` rows.
+// out[rows, n] = x[rows, k] * weight[n, k]^T, with the strides of x and out in elements, and what
+// follows it, a MatmulEpilogue; algorithms are chosen for up to `rows` rows.
 struct MatmulKey {
   int64_t n = 0;
   int64_t k = 0;
   int64_t x_stride = 0;
   int64_t out_stride = 0;
   int64_t rows = 0;
+  int64_t epilogue = 0;
 
   friend auto operator<=>(const MatmulKey&, const MatmulKey&) = default;
 };
 
-// cuBLASLt's opaque description, which may be stored for the same version of the library.
+// cuBLASLt's opaque description, which may be stored for the same version of the library, or one of
+// Matmul's own.
 using MatmulAlgorithm = std::array<uint64_t, 8>;
 
 // The number of rows that stands for `rows` in a key: the least of a fixed ladder that is not less.

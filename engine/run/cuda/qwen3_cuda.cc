@@ -1,12 +1,12 @@
 // Qwen3 on CUDA. A layer is x += o(attention(rope(norm(q)), rope(norm(k)), v)), then
 // x += down(silu(gate) * up), each on an RMSNorm of x. The residual takes a product's output in the
-// kernel that makes the next product's input.
+// kernel that makes the next product's input; norms and rotations of heads, and gates, go with the
+// products before them.
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "engine/run/cuda/cuda_model.h"
 #include "engine/run/cuda/cuda_status.h"
-#include "kernels/cuda/activation.h"
 #include "kernels/cuda/decoder_pass.h"
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/norm.h"
@@ -61,9 +61,9 @@ class Qwen3Cuda : public CudaModel {
   MatmulOperands GateUp(const Qwen3Weights& weights, const RowBlock& block) const;
   MatmulOperands Down(const Qwen3Weights& weights, const RowBlock& block) const;
   NormTensors NormOf(const RowBlock& block) const;
-  // Heads of `rows` from `first` on: queries, then keys.
-  cudaError_t Rope(const Qwen3Weights& weights, int num_heads, int num_kv_heads, void* first,
-                   const RowBlock& block) const;
+  // Of a product's rows of queries, then keys.
+  QkNormRopeOperands Rope(const Qwen3Weights& weights, int num_heads, int num_kv_heads,
+                          const RowBlock& block) const;
 
   const ForwardShape shape_;
   const HalfType type_;
@@ -130,7 +130,10 @@ MatmulOperands Qwen3Cuda::QueryKeyValue(const Qwen3Weights& weights, const RowBl
           .out_stride = block.projected_stride,
           .rows = block.rows,
           .n = shape_.projection_width(),
-          .k = shape_.hidden};
+          .k = shape_.hidden,
+          .epilogue = MatmulEpilogue::kQkNormRope,
+          .rope = Rope(weights, shape_.num_heads, shape_.num_kv_heads, block),
+          .head_dim = shape_.head_dim};
 }
 
 MatmulOperands Qwen3Cuda::KeyValue(const Qwen3Weights& weights, const RowBlock& block) const {
@@ -138,12 +141,14 @@ MatmulOperands Qwen3Cuda::KeyValue(const Qwen3Weights& weights, const RowBlock& 
   operands.weight = Matrix(weights.qkv, shape_.query_width(), shape_.hidden);
   operands.out = static_cast<std::byte*>(block.projected) + 2 * shape_.query_width();
   operands.n = 2 * shape_.key_width();
+  operands.rope = Rope(weights, 0, shape_.num_kv_heads, block);
   return operands;
 }
 
 MatmulOperands Qwen3Cuda::PooledQuery(const Qwen3Weights& weights, const RowBlock& block) const {
   MatmulOperands operands = QueryKeyValue(weights, block);
   operands.n = shape_.query_width();
+  operands.rope = Rope(weights, shape_.num_heads, 0, block);
   return operands;
 }
 
@@ -166,7 +171,8 @@ MatmulOperands Qwen3Cuda::GateUp(const Qwen3Weights& weights, const RowBlock& bl
           .out_stride = shape_.inner_width,
           .rows = block.rows,
           .n = shape_.inner_width,
-          .k = shape_.hidden};
+          .k = shape_.hidden,
+          .epilogue = MatmulEpilogue::kSwiGlu};
 }
 
 MatmulOperands Qwen3Cuda::Down(const Qwen3Weights& weights, const RowBlock& block) const {
@@ -194,16 +200,15 @@ NormTensors Qwen3Cuda::NormOf(const RowBlock& block) const {
   return tensors;
 }
 
-cudaError_t Qwen3Cuda::Rope(const Qwen3Weights& weights, int num_heads, int num_kv_heads,
-                            void* first, const RowBlock& block) const {
-  const QkNormRopeShape shape = {.rows = block.rows,
-                                 .num_heads = num_heads,
-                                 .num_kv_heads = num_kv_heads,
-                                 .head_dim = shape_.head_dim,
-                                 .type = type_};
-  return QkNormRope(shape, first, block.projected_stride, Floats(weights.query_norm),
-                    Floats(weights.key_norm), eps_, block.positions, Floats(rope_),
-                    block.scratch.stream);
+QkNormRopeOperands Qwen3Cuda::Rope(const Qwen3Weights& weights, int num_heads, int num_kv_heads,
+                                   const RowBlock& block) const {
+  return {.num_heads = num_heads,
+          .num_kv_heads = num_kv_heads,
+          .q_weight = Floats(weights.query_norm),
+          .k_weight = Floats(weights.key_norm),
+          .eps = eps_,
+          .positions = block.positions,
+          .table = Floats(rope_)};
 }
 
 cudaError_t Qwen3Cuda::LookUp(const RowBlock& block) const {
@@ -222,16 +227,8 @@ absl::Status Qwen3Cuda::Embed(const RowBlock& block) {
 
 absl::Status Qwen3Cuda::Project(int layer, const RowBlock& block) {
   const Qwen3Weights& weights = layers_[layer];
-  CudaCalls calls;
-  if (IsPruned(layer)) {
-    const MatmulOperands operands = KeyValue(weights, block);
-    calls(matmul_->Run(operands, block.scratch));
-    calls(Rope(weights, 0, shape_.num_kv_heads, operands.out, block), "rotation");
-  } else {
-    calls(matmul_->Run(QueryKeyValue(weights, block), block.scratch));
-    calls(Rope(weights, shape_.num_heads, shape_.num_kv_heads, block.projected, block), "rotation");
-  }
-  return calls.status();
+  return matmul_->Run(IsPruned(layer) ? KeyValue(weights, block) : QueryKeyValue(weights, block),
+                      block.scratch);
 }
 
 absl::Status Qwen3Cuda::ProjectPooled(const RowBlock& block) {
@@ -244,7 +241,6 @@ absl::Status Qwen3Cuda::ProjectPooled(const RowBlock& block) {
   tensors.residual_out = block.residual;
   calls(AddRmsNorm(tensors, Floats(weights.input_norm), eps_, block.scratch.stream), "norm");
   calls(matmul_->Run(PooledQuery(weights, block), block.scratch));
-  calls(Rope(weights, shape_.num_heads, 0, block.projected, block), "rotation");
   return calls.status();
 }
 
@@ -258,9 +254,6 @@ absl::Status Qwen3Cuda::Finish(int layer, const RowBlock& block) {
   calls(matmul_->Run(Output(weights, block), block.scratch));
   calls(AddRmsNorm(tensors, Floats(weights.mlp_norm), eps_, stream), "norm");
   calls(matmul_->Run(GateUp(weights, block), block.scratch));
-  calls(SwiGlu(block.inner, shape_.inner_width, block.rows, shape_.inner, block.inner,
-               shape_.inner_width, type_, stream),
-        "activation");
   calls(matmul_->Run(Down(weights, block), block.scratch));
   const bool last = layer == shape_.num_layers - 1;
   // The last sum is normalized where it is pooled, in F32.

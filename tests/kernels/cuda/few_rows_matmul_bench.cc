@@ -5,7 +5,6 @@
 // graphs.
 //
 //   few_rows_matmul_bench [--json FILE] [rounds]
-#include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -26,11 +25,13 @@
 #include "kernels/cuda/rope.h"
 #include "tests/kernels/cuda/attention_reference.h"
 #include "tests/kernels/cuda/bench_timing.h"
+#include "tests/kernels/cuda/cublas_product.h"
 
 namespace {
 
 using quiver::Allocate;
 using quiver::Check;
+using quiver::CublasProduct;
 using quiver::HalfType;
 
 constexpr int kLayers = 36;
@@ -42,13 +43,6 @@ constexpr int kKvHeads = 8;
 constexpr int kHeadDim = 128;
 constexpr int64_t kQkv = (kHeads + 2 * kKvHeads) * kHeadDim;
 constexpr float kEps = 1e-6f;
-constexpr size_t kWorkspaceBytes = size_t{64} << 20;
-
-void Check(cublasStatus_t status) {
-  if (status == CUBLAS_STATUS_SUCCESS) return;
-  std::fprintf(stderr, "cuBLASLt: status %d\n", static_cast<int>(status));
-  std::exit(1);
-}
 
 struct Way {
   const char* name;
@@ -68,68 +62,6 @@ struct Shape {
 struct Activations {
   void* x = Allocate(kMaxRows * kIntermediate * 2);
   void* y = Allocate(kMaxRows * 2 * kIntermediate * 2);
-};
-
-// y = x W^T by the fastest of cuBLASLt's first proposals.
-class CublasProduct {
- public:
-  CublasProduct(const Shape& shape, int rows, const Activations& data, cudaStream_t stream) {
-    Check(cublasLtCreate(&handle_));
-    Check(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    Check(cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                         sizeof(transposed)));
-    // Column-major: y^T [n, rows] = (W^T [k, n])^T x^T [k, rows].
-    const auto n = static_cast<uint64_t>(shape.n);
-    const auto k = static_cast<uint64_t>(shape.k);
-    Check(cublasLtMatrixLayoutCreate(&weight_, CUDA_R_16BF, k, n, shape.k));
-    Check(cublasLtMatrixLayoutCreate(&x_, CUDA_R_16BF, k, static_cast<uint64_t>(rows), shape.k));
-    Check(cublasLtMatrixLayoutCreate(&y_, CUDA_R_16BF, n, static_cast<uint64_t>(rows), shape.n));
-    workspace_ = Allocate(kWorkspaceBytes);
-    cublasLtMatmulPreference_t preference;
-    Check(cublasLtMatmulPreferenceCreate(&preference));
-    Check(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                               &kWorkspaceBytes, sizeof(kWorkspaceBytes)));
-    cublasLtMatmulHeuristicResult_t results[8];
-    int found = 0;
-    Check(cublasLtMatmulAlgoGetHeuristic(handle_, operation_, weight_, x_, y_, y_, preference, 8,
-                                         results, &found));
-    Check(cublasLtMatmulPreferenceDestroy(preference));
-    if (found == 0) Check(CUBLAS_STATUS_NOT_SUPPORTED);
-    double best = 0;
-    for (int i = 0; i < found; ++i) {
-      const auto pass = [&] {
-        for (void* weight : shape.weights) Run(results[i].algo, weight, data, stream);
-      };
-      pass();
-      const double ms = quiver::Time(2, stream, pass);
-      if (i == 0 || ms < best) {
-        best = ms;
-        algorithm_ = results[i].algo;
-      }
-    }
-  }
-
-  void Run(void* weight, const Activations& data, cudaStream_t stream) const {
-    Run(algorithm_, weight, data, stream);
-  }
-
- private:
-  void Run(const cublasLtMatmulAlgo_t& algorithm, void* weight, const Activations& data,
-           cudaStream_t stream) const {
-    const float one = 1;
-    const float zero = 0;
-    Check(cublasLtMatmul(handle_, operation_, &one, weight, weight_, data.x, x_, &zero, data.y, y_,
-                         data.y, y_, &algorithm, workspace_, kWorkspaceBytes, stream));
-  }
-
-  cublasLtHandle_t handle_;
-  cublasLtMatmulDesc_t operation_;
-  cublasLtMatrixLayout_t weight_;
-  cublasLtMatrixLayout_t x_;
-  cublasLtMatrixLayout_t y_;
-  cublasLtMatmulAlgo_t algorithm_;
-  void* workspace_;
 };
 
 void FewRows(const Way& way, const void* x, int64_t k, const void* weight, void* y, int64_t n,
@@ -316,9 +248,11 @@ int main(int argc, char** argv) {
           }
         });
       }
-      products.push_back(std::make_unique<CublasProduct>(shape, rows, data, stream));
+      const CublasProduct::Shape sizes = {rows, shape.n, shape.k, shape.k, shape.n};
+      products.push_back(
+          std::make_unique<CublasProduct>(sizes, shape.weights, data.x, data.y, stream));
       add(std::string(shape.name) + ", cublasLt", rows, bytes, [&] {
-        for (void* weight : shape.weights) products.back()->Run(weight, data, stream);
+        for (void* weight : shape.weights) products.back()->Run(weight, data.x, data.y, stream);
       });
     }
     for (const Way& way : kWays) {
