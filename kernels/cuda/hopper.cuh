@@ -165,6 +165,29 @@ __device__ __forceinline__ void CopyBox2ToBoth(uint32_t shared, const CUtensorMa
       : "memory");
 }
 
+// From shared memory, in the box's layout. What lies beyond the tensor is not written.
+__device__ __forceinline__ void StoreBox2(const CUtensorMap* map, uint32_t shared, int x, int y) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map),
+      "r"(x), "r"(y), "r"(shared)
+      : "memory");
+}
+
+// Makes a group of this thread's stores since the last one.
+__device__ __forceinline__ void CommitStores() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+// Until all of this thread's groups have read shared memory.
+__device__ __forceinline__ void AwaitStoresRead() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+
+// Until all of this thread's groups have been written.
+__device__ __forceinline__ void AwaitStores() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
 // Orders ordinary shared-memory writes before reads by the copy engine and the tensor cores.
 __device__ __forceinline__ void FenceAsyncProxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -45,22 +45,25 @@ bool IsValid(const HopperMatmulTensors& t, const HopperMatmulTile& tile) {
          (t.epilogue != MatmulEpilogue::kQkNormRope || IsValid(t.rope, t.out_features));
 }
 
-// A row-major matrix, in boxes of 64 columns of `box_rows` rows. What a box has beyond the matrix
-// becomes zero.
+// A row-major matrix, in boxes of `box_rows` by `box_columns`. What a box has beyond the matrix
+// reads as zero.
 bool EncodeMatrix(const void* base, int64_t stride, int64_t rows, int64_t columns, int box_rows,
-                  HalfType type, CUtensorMap* map) {
+                  int box_columns, HalfType type, CUtensorMap* map) {
   const EncodeTensorMap encode = Encoder();
   if (encode == nullptr) return false;
   const cuuint64_t dims[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
   const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * 2};
-  const cuuint32_t box[2] = {kChunk, static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(box_columns),
+                             static_cast<cuuint32_t>(box_rows)};
   const cuuint32_t steps[2] = {1, 1};
+  const CUtensorMapSwizzle swizzle = box_columns == 64   ? CU_TENSOR_MAP_SWIZZLE_128B
+                                     : box_columns == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                                         : CU_TENSOR_MAP_SWIZZLE_NONE;
   return encode(map,
                 type == HalfType::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
                                        : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
                 2, const_cast<void*>(base), dims, strides, box, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
@@ -91,18 +94,20 @@ cudaError_t HopperMatmul(const HopperMatmulTensors& tensors, const HopperMatmulT
 
   Params params = {};
   const int half_columns = tile.columns / 2;
-  if (!EncodeMatrix(tensors.x, tensors.x_stride, tensors.rows, tensors.in_features, kTileRows,
-                    tensors.type, &params.x_map) ||
-      !EncodeMatrix(tensors.weight, tensors.in_features, tensors.out_features, tensors.in_features,
-                    half_columns, tensors.type, &params.weight_map)) {
-    return cudaErrorNotSupported;
-  }
   const bool is_swiglu = tensors.epilogue == MatmulEpilogue::kSwiGlu;
   const int out_features = static_cast<int>(tensors.out_features);
-  params.y = tensors.y;
-  params.y_stride = tensors.y_stride;
   params.rows = static_cast<int>(tensors.rows);
   params.y_columns = is_swiglu ? out_features / 2 : out_features;
+  const int box_columns =
+      hopper_matmul::BoxColumns(hopper_matmul::PartColumns(tensors.epilogue, tile.columns));
+  if (!EncodeMatrix(tensors.x, tensors.x_stride, tensors.rows, tensors.in_features, kTileRows,
+                    kChunk, tensors.type, &params.x_map) ||
+      !EncodeMatrix(tensors.weight, tensors.in_features, tensors.out_features, tensors.in_features,
+                    half_columns, kChunk, tensors.type, &params.weight_map) ||
+      !EncodeMatrix(tensors.y, tensors.y_stride, tensors.rows, params.y_columns,
+                    hopper_matmul::kWarpRows, box_columns, tensors.type, &params.y_map)) {
+    return cudaErrorNotSupported;
+  }
   params.chunks = static_cast<int>(CeilDivide(tensors.in_features, kChunk));
   // A gate and what it lets through in one tile.
   params.tile_step = is_swiglu ? half_columns : tile.columns;
@@ -115,11 +120,11 @@ cudaError_t HopperMatmul(const HopperMatmulTensors& tensors, const HopperMatmulT
   params.rope = tensors.rope;
   switch (tensors.epilogue) {
     case MatmulEpilogue::kSwiGlu:
-      return LaunchSwiGlu(tensors.type, tile.columns, &params, multiprocessors, stream);
+      return LaunchSwiGlu(tensors.type, tile.columns, params, multiprocessors, stream);
     case MatmulEpilogue::kQkNormRope:
-      return LaunchQkNormRope(tensors.type, tile.columns, &params, multiprocessors, stream);
+      return LaunchQkNormRope(tensors.type, tile.columns, params, multiprocessors, stream);
     default:
-      return LaunchPlain(tensors.type, tile.columns, &params, multiprocessors, stream);
+      return LaunchPlain(tensors.type, tile.columns, params, multiprocessors, stream);
   }
 }
 

@@ -1,19 +1,16 @@
-#include "kernels/cuda/hopper_matmul_sm90.cuh"
+#include "kernels/cuda/half.cuh"
+#include "kernels/cuda/hopper_matmul_kernel.cuh"
 
 namespace quiver::hopper_matmul {
 
-cudaError_t LaunchPlain(HalfType type, int columns, Params* params, int multiprocessors,
+cudaError_t LaunchPlain(HalfType type, int columns, const Params& params, int multiprocessors,
                         cudaStream_t stream) {
   return WithHalf(type, [&](auto element) {
     using T = decltype(element);
     constexpr MatmulEpilogue kEpilogue = MatmulEpilogue::kNone;
     switch (columns) {
-      case 128:
-        return LaunchTiles<T, kEpilogue, 128>(params, multiprocessors, stream);
       case 160:
         return LaunchTiles<T, kEpilogue, 160>(params, multiprocessors, stream);
-      case 192:
-        return LaunchTiles<T, kEpilogue, 192>(params, multiprocessors, stream);
       case 256:
         return LaunchTiles<T, kEpilogue, 256>(params, multiprocessors, stream);
       default:

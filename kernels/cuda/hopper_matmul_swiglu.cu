@@ -1,8 +1,9 @@
-#include "kernels/cuda/hopper_matmul_sm90.cuh"
+#include "kernels/cuda/half.cuh"
+#include "kernels/cuda/hopper_matmul_kernel.cuh"
 
 namespace quiver::hopper_matmul {
 
-cudaError_t LaunchSwiGlu(HalfType type, int columns, Params* params, int multiprocessors,
+cudaError_t LaunchSwiGlu(HalfType type, int columns, const Params& params, int multiprocessors,
                          cudaStream_t stream) {
   return WithHalf(type, [&](auto element) {
     using T = decltype(element);

@@ -8,8 +8,7 @@
 namespace quiver {
 namespace {
 
-constexpr HopperMatmulTile kPlainTiles[] = {{256, 2}, {192, 2}, {160, 2}, {128, 2},
-                                            {256, 1}, {192, 1}, {160, 1}, {128, 1}};
+constexpr HopperMatmulTile kPlainTiles[] = {{256, 2}, {160, 2}, {256, 1}, {160, 1}};
 constexpr HopperMatmulTile kSwiGluTiles[] = {{256, 2}, {240, 2}, {192, 2}, {160, 2}, {128, 2},
                                              {256, 1}, {240, 1}, {192, 1}, {160, 1}, {128, 1}};
 constexpr HopperMatmulTile kRopeTiles[] = {{256, 2}, {128, 2}, {256, 1}, {128, 1}};
