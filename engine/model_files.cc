@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/model_config.h"
+#include "engine/model/model_tensors.h"
 
 namespace quiver {
 namespace {
@@ -53,6 +54,12 @@ std::string WeightType(const Weights& weights) {
       return "float16";
     case DType::kBF16:
       return "bfloat16";
+    case DType::kF8E4M3:
+      return "fp8";
+    case DType::kI32:
+    case DType::kU32:
+      // Eight to a word.
+      return "int4";
     default:
       return DTypeName(dtype);
   }
@@ -76,7 +83,13 @@ absl::StatusOr<ModelFiles> OpenModelFiles(const std::string& model_dir, const st
 
   absl::StatusOr<std::unique_ptr<Weights>> weights = Weights::Open(model_dir);
   if (!weights.ok()) return weights.status();
-  files.info.num_parameters = (*weights)->num_parameters();
+  if (files.info.config.quantization_config.method() == "none") {
+    files.info.num_parameters = (*weights)->num_parameters();
+  } else {
+    for (const ModelTensor& tensor : ModelTensors(files.info.config)) {
+      files.info.num_parameters += tensor.num_elements();
+    }
+  }
   files.info.weight_bytes = (*weights)->num_bytes();
   files.info.weight_type = WeightType(**weights);
   files.weights = *std::move(weights);

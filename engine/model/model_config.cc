@@ -168,8 +168,10 @@ void ReadQuantization(JsonFile& file, ModelConfig* config) {
                 *quantization);
     return;
   }
-  config->quantization = fields.String("quant_method");
-  file.Adopt(fields.status());
+  absl::StatusOr<QuantizationConfig> parsed = QuantizationConfig::Parse(std::move(fields));
+  if (!parsed.ok()) return file.Adopt(parsed.status());
+  config->quantization_config = *std::move(parsed);
+  config->quantization = config->quantization_config.Description();
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/model/quantization_config.h"
 
 namespace quiver {
 
@@ -56,7 +57,9 @@ struct ModelConfig {
   // none.
   std::string instruction_template;
 
-  // "none", or the quantization scheme that config.json declares.
+  // How config.json says that Linears are quantized, and the same in words, as part of a vector
+  // space's name: "none", or such as "awq: int4 in groups of 128".
+  QuantizationConfig quantization_config;
   std::string quantization = "none";
 
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;

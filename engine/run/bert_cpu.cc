@@ -104,7 +104,7 @@ absl::Status BertCpu::Load(const Weights& weights, bool prune_last) {
   const std::string words = "embeddings.word_embeddings.weight";
   absl::StatusOr<std::string> prefix = FindPrefix(weights, "bert.", words);
   if (!prefix.ok()) return prefix.status();
-  CpuWeightReader reader(weights, *prefix, pool_);
+  CpuWeightReader reader(weights, *prefix, config_.quantization_config, pool_);
   const auto read_norm = [&](const std::string& name) {
     LayerNormWeights norm;
     norm.weight = reader.Vector(name + ".weight", hidden_size_);

@@ -59,10 +59,6 @@ class CpuBackend : public Backend {
 };
 
 absl::Status CheckConfig(const ModelConfig& config) {
-  if (config.quantization != "none") {
-    return absl::UnimplementedError(absl::StrCat(
-        "config.json: quantization_config must be absent on a CPU, is ", config.quantization));
-  }
   if (config.head_dim % kHeadDimMultiple != 0 || config.head_dim > kMaxHeadDim) {
     return absl::UnimplementedError(
         absl::StrCat("config.json: the head dimension must be a multiple of ", kHeadDimMultiple,

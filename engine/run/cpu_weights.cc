@@ -3,24 +3,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "engine/run/cpu_linear_rows.h"
 #include "kernels/cpu/stored_type.h"
 
 namespace quiver {
-namespace {
-
-cpu::StoredType StoredTypeOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return cpu::StoredType::kF16;
-    case DType::kBF16:
-      return cpu::StoredType::kBF16;
-    default:
-      return cpu::StoredType::kF32;
-  }
-}
-
-}  // namespace
-
 cpu::Activation CpuActivation(Activation activation) {
   switch (activation) {
     case Activation::kSilu:
@@ -67,30 +54,49 @@ std::vector<float> CpuWeightReader::Vectors(const std::vector<std::string>& name
   return values;
 }
 
-cpu::WeightRows CpuWeightReader::Rows(const Part& part, int64_t k, std::vector<TensorView>* read) {
-  absl::StatusOr<TensorView> tensor = Find(part.name, {part.n, k});
-  if (!tensor.ok()) return {};
-  read->push_back(*tensor);
-  return {StoredTypeOf(tensor->dtype), tensor->data, part.n};
+std::vector<LinearWeight> CpuWeightReader::FindLinears(const std::vector<Part>& parts, int64_t k) {
+  std::vector<LinearWeight> linears;
+  for (const Part& part : parts) {
+    if (!status_.ok()) return {};
+    const std::string module(absl::StripSuffix(part.name, ".weight"));
+    absl::StatusOr<LinearWeight> linear =
+        LinearWeight::Find(weights_, prefix_, module, part.n, k, quantization_.SchemeOf(module));
+    status_ = linear.status();
+    if (linear.ok()) linears.push_back(*std::move(linear));
+  }
+  return linears;
+}
+
+void CpuWeightReader::DropPages(const std::vector<LinearWeight>& linears) {
+  for (const LinearWeight& linear : linears) {
+    for (const TensorView& tensor : linear.tensors()) weights_.DropPages(tensor);
+  }
 }
 
 cpu::PackedMatrix CpuWeightReader::Matrix(const std::vector<Part>& parts, int64_t k) {
-  std::vector<TensorView> read;
-  std::vector<cpu::WeightRows> rows;
-  for (const Part& part : parts) rows.push_back(Rows(part, k, &read));
+  const std::vector<LinearWeight> linears = FindLinears(parts, k);
   if (!status_.ok()) return {};
-  cpu::PackedMatrix matrix = cpu::PackedMatrix::Pack(rows, k, pool_);
-  for (const TensorView& tensor : read) weights_.DropPages(tensor);
+  absl::StatusOr<CpuLinearRows> rows = CpuLinearRows::Of(linears, pool_);
+  status_ = rows.status();
+  if (!rows.ok()) return {};
+  cpu::PackedMatrix matrix = rows->coded().empty()
+                                 ? cpu::PackedMatrix::Pack(rows->floats(), k, pool_)
+                                 : cpu::PackedMatrix::PackCoded(rows->coded(), k, pool_);
+  DropPages(linears);
   return matrix;
 }
 
 cpu::PackedMatrix CpuWeightReader::GatedMatrix(const Part& gate, const Part& up, int64_t k) {
-  std::vector<TensorView> read;
-  const cpu::WeightRows gate_rows = Rows(gate, k, &read);
-  const cpu::WeightRows up_rows = Rows(up, k, &read);
+  const std::vector<LinearWeight> linears = FindLinears({gate, up}, k);
   if (!status_.ok()) return {};
-  cpu::PackedMatrix matrix = cpu::PackedMatrix::PackGated(gate_rows, up_rows, k, pool_);
-  for (const TensorView& tensor : read) weights_.DropPages(tensor);
+  absl::StatusOr<CpuLinearRows> rows = CpuLinearRows::Of(linears, pool_);
+  status_ = rows.status();
+  if (!rows.ok()) return {};
+  cpu::PackedMatrix matrix =
+      rows->coded().empty()
+          ? cpu::PackedMatrix::PackGated(rows->floats()[0], rows->floats()[1], k, pool_)
+          : cpu::PackedMatrix::PackCodedGated(rows->coded()[0], rows->coded()[1], k, pool_);
+  DropPages(linears);
   return matrix;
 }
 

@@ -8,7 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/model/linear_weight.h"
 #include "engine/model/model_config.h"
+#include "engine/model/quantization_config.h"
 #include "engine/model/weights.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/embedding.h"
@@ -22,9 +24,11 @@ cpu::Activation CpuActivation(Activation activation);
 // Reads tensors by name and remembers the first error; after one, everything it returns is empty.
 class CpuWeightReader {
  public:
-  // Every name is looked up with `prefix` before it. Both must outlive this.
-  CpuWeightReader(const Weights& weights, std::string prefix, cpu::ThreadPool* pool)
-      : weights_(weights), prefix_(std::move(prefix)), pool_(pool) {}
+  // Every name is looked up with `prefix` before it. Linears are stored as `quantization` says. All
+  // must outlive this.
+  CpuWeightReader(const Weights& weights, std::string prefix,
+                  const QuantizationConfig& quantization, cpu::ThreadPool* pool)
+      : weights_(weights), prefix_(std::move(prefix)), quantization_(quantization), pool_(pool) {}
 
   // A vector, widened.
   std::vector<float> Vector(const std::string& name, int64_t n);
@@ -32,10 +36,12 @@ class CpuWeightReader {
   std::vector<float> Vectors(const std::vector<std::string>& names, const std::vector<int64_t>& n);
 
   struct Part {
+    // Of its weight, "layers.0.mlp.up_proj.weight".
     std::string name;
     int64_t n = 0;
   };
-  // Matrices [n, k] one under another, packed. The mapped pages are dropped.
+  // Linears' weights [n, k] one under another, packed. Quantized ones stay codes where all are
+  // quantized alike, else become floats. The mapped pages are dropped.
   cpu::PackedMatrix Matrix(const std::vector<Part>& parts, int64_t k);
   cpu::PackedMatrix GatedMatrix(const Part& gate, const Part& up, int64_t k);
 
@@ -47,10 +53,12 @@ class CpuWeightReader {
  private:
   // The tensor, which must be stored as floats of 16 or 32 bits.
   absl::StatusOr<TensorView> Find(const std::string& name, absl::Span<const int64_t> shape);
-  cpu::WeightRows Rows(const Part& part, int64_t k, std::vector<TensorView>* read);
+  std::vector<LinearWeight> FindLinears(const std::vector<Part>& parts, int64_t k);
+  void DropPages(const std::vector<LinearWeight>& linears);
 
   const Weights& weights_;
   std::string prefix_;
+  const QuantizationConfig& quantization_;
   cpu::ThreadPool* pool_;
   absl::Status status_;
 };

@@ -81,7 +81,7 @@ absl::Status Qwen3Cpu::Load(const Weights& weights, bool prune_last) {
   const std::string embeddings = "embed_tokens.weight";
   absl::StatusOr<std::string> prefix = FindPrefix(weights, "model.", embeddings);
   if (!prefix.ok()) return prefix.status();
-  CpuWeightReader reader(weights, *prefix, pool_);
+  CpuWeightReader reader(weights, *prefix, config_.quantization_config, pool_);
 
   embeddings_ = reader.Table(embeddings, config_.vocab_size, hidden_size_);
   final_norm_ = reader.Vector("norm.weight", hidden_size_);

@@ -13,16 +13,24 @@ void PackedMatrix::Free::operator()(std::byte* data) const {
   ::operator delete (data, std::align_val_t{64});
 }
 
-void PackedMatrix::Allocate(StoredType type, int64_t n, int64_t k, bool gated) {
+void PackedMatrix::Allocate(StoredType type, Coding coding, int64_t n, int64_t k, bool gated) {
   type_ = type;
+  coding_ = coding;
+  const auto elements = static_cast<size_t>(k * kPanelWidth);
+  panel_bytes_ = coding == Coding::kInt4  ? elements / 2
+                 : coding == Coding::kFp8 ? elements
+                                          : elements * StoredSize(type);
   n_ = n;
   k_ = k;
   gated_ = gated;
-  data_.reset(static_cast<std::byte*>(::operator new (size_bytes(), std::align_val_t{64})));
+  data_.reset(static_cast<std::byte*>(
+      ::operator new (static_cast<size_t>(num_panels()) * panel_bytes_, std::align_val_t{64})));
 }
 
 size_t PackedMatrix::size_bytes() const {
-  return static_cast<size_t>(num_panels() * kPanelWidth * k_) * StoredSize(type_);
+  return static_cast<size_t>(num_panels()) * panel_bytes_ +
+         (scales_.size() + zero_points_.size()) * sizeof(float) +
+         input_groups_.size() * sizeof(uint16_t);
 }
 
 namespace {
@@ -66,7 +74,7 @@ PackedMatrix PackedMatrix::Pack(std::span<const WeightRows> parts, int64_t k, Th
     if (part.type != type) type = StoredType::kF32;
   }
   PackedMatrix matrix;
-  matrix.Allocate(type, n, k, /*gated=*/false);
+  matrix.Allocate(type, Coding::kNone, n, k, /*gated=*/false);
   ParallelFor(pool, matrix.num_panels(), [&](int64_t p) {
     void* panel = const_cast<void*>(matrix.panel(p));
     if (type == StoredType::kF32) {
@@ -82,7 +90,7 @@ PackedMatrix PackedMatrix::PackGated(const WeightRows& gate, const WeightRows& u
                                      ThreadPool* pool) {
   const StoredType type = gate.type == up.type ? gate.type : StoredType::kF32;
   PackedMatrix matrix;
-  matrix.Allocate(type, gate.n, k, /*gated=*/true);
+  matrix.Allocate(type, Coding::kNone, gate.n, k, /*gated=*/true);
   ParallelFor(pool, matrix.num_panels(), [&](int64_t p) {
     const std::span<const WeightRows> part(p % 2 == 0 ? &gate : &up, 1);
     void* panel = const_cast<void*>(matrix.panel(p));
@@ -93,6 +101,69 @@ PackedMatrix PackedMatrix::PackGated(const WeightRows& gate, const WeightRows& u
     }
   });
   return matrix;
+}
+
+void PackedMatrix::PackCodedPanel(std::span<const CodedRows> parts, int64_t first, int64_t p) {
+  auto* panel = reinterpret_cast<uint8_t*>(data_.get()) + static_cast<size_t>(p) * panel_bytes_;
+  std::fill_n(panel, panel_bytes_, uint8_t{0});
+  float* scales = scales_.data() + p * num_groups_ * kPanelWidth;
+  float* zero_points = zero_points_.data() + p * num_groups_ * kPanelWidth;
+  for (const CodedRows& part : parts) {
+    const int64_t end = std::min(first + kPanelWidth, part.n);
+    for (int64_t r = std::max<int64_t>(first, 0); r < end; ++r) {
+      const int64_t column = r - first;
+      const uint8_t* codes = part.codes + r * k_;
+      if (coding_ == Coding::kInt4) {
+        // A byte has a column's code and, above it, that of the column half a panel on.
+        constexpr int64_t kHalf = kPanelWidth / 2;
+        const int shift = column < kHalf ? 0 : 4;
+        for (int64_t i = 0; i < k_; ++i) {
+          panel[i * kHalf + column % kHalf] |= static_cast<uint8_t>(codes[i] << shift);
+        }
+      } else {
+        PackColumn(codes, k_, panel, column);
+      }
+      for (int64_t group = 0; group < num_groups_; ++group) {
+        scales[group * kPanelWidth + column] = part.scales[r * num_groups_ + group];
+        if (coding_ == Coding::kInt4) {
+          zero_points[group * kPanelWidth + column] = part.zero_points[r * num_groups_ + group];
+        }
+      }
+    }
+    first -= part.n;
+  }
+}
+
+PackedMatrix PackedMatrix::PackCoded(std::span<const CodedRows> parts, int64_t k,
+                                     ThreadPool* pool) {
+  int64_t n = 0;
+  for (const CodedRows& part : parts) n += part.n;
+  PackedMatrix matrix;
+  matrix.Allocate(StoredType::kF32, parts[0].coding, n, k, /*gated=*/false);
+  matrix.AllocateGroups(parts[0]);
+  ParallelFor(pool, matrix.num_panels(),
+              [&](int64_t p) { matrix.PackCodedPanel(parts, p * kPanelWidth, p); });
+  return matrix;
+}
+
+PackedMatrix PackedMatrix::PackCodedGated(const CodedRows& gate, const CodedRows& up, int64_t k,
+                                          ThreadPool* pool) {
+  PackedMatrix matrix;
+  matrix.Allocate(StoredType::kF32, gate.coding, gate.n, k, /*gated=*/true);
+  matrix.AllocateGroups(gate);
+  ParallelFor(pool, matrix.num_panels(), [&](int64_t p) {
+    const std::span<const CodedRows> part(p % 2 == 0 ? &gate : &up, 1);
+    matrix.PackCodedPanel(part, p / 2 * kPanelWidth, p);
+  });
+  return matrix;
+}
+
+void PackedMatrix::AllocateGroups(const CodedRows& rows) {
+  num_groups_ = rows.num_groups;
+  const auto size = static_cast<size_t>(num_panels() * num_groups_ * kPanelWidth);
+  scales_.assign(size, 0.0f);
+  if (coding_ == Coding::kInt4) zero_points_.assign(size, 0.0f);
+  input_groups_.assign(rows.input_groups, rows.input_groups + k_);
 }
 
 namespace {
@@ -140,6 +211,17 @@ Tasks CutIntoTasks(int64_t m, const PackedMatrix& w, const ThreadPool* pool) {
   return tasks;
 }
 
+// Inputs [k, k + count) of a panel of codes.
+CodedBlock CodedBlockOf(const PackedMatrix& w, int64_t panel, int64_t k, int64_t count) {
+  const int64_t bytes_per_k = w.coding() == Coding::kInt4 ? kPanelWidth / 2 : kPanelWidth;
+  return {.coding = w.coding(),
+          .codes = static_cast<const uint8_t*>(w.panel(panel)) + k * bytes_per_k,
+          .scales = w.panel_scales(panel),
+          .zero_points = w.coding() == Coding::kInt4 ? w.panel_zero_points(panel) : nullptr,
+          .input_groups = w.input_groups() + k,
+          .count = count};
+}
+
 // Calls finish(sums, sums_stride, row, rows, panel, panels) for each task's sums.
 template <typename Finish>
 void MultiplyTasks(const MatmulKernel& kernel, const float* x, int64_t x_stride, int64_t m,
@@ -148,6 +230,8 @@ void MultiplyTasks(const MatmulKernel& kernel, const float* x, int64_t x_stride,
   const Tasks tasks = CutIntoTasks(m, w, pool);
   ParallelFor(pool, tasks.row_blocks * tasks.panel_groups, [&](int64_t task) {
     alignas(64) float sums[kTaskPanels * kTaskRows * kPanelWidth];
+    // Of codes: a block of each panel as floats.
+    alignas(64) float expanded[kTaskPanels * kMatmulBlockK * kPanelWidth];
     const int64_t row = task / tasks.panel_groups * tasks.rows;
     const int64_t panel = task % tasks.panel_groups * tasks.panels;
     PanelProduct product;
@@ -162,10 +246,19 @@ void MultiplyTasks(const MatmulKernel& kernel, const float* x, int64_t x_stride,
     int64_t k = 0;
     do {
       product.x = x + row * x_stride + k;
-      product.panels = static_cast<const std::byte*>(w.panel(panel)) +
-                       static_cast<size_t>(k * kPanelWidth) * StoredSize(w.type());
       product.count = std::min(kMatmulBlockK, w.k() - k);
       product.first = k == 0;
+      if (w.coding() == Coding::kNone) {
+        product.panels = static_cast<const std::byte*>(w.panel(panel)) +
+                         static_cast<size_t>(k * kPanelWidth) * StoredSize(w.type());
+      } else {
+        product.panels = expanded;
+        product.panel_stride = product.count * kPanelWidth;
+        for (int p = 0; p < product.num_panels; ++p) {
+          kernel.expand(CodedBlockOf(w, panel + p, k, product.count),
+                        expanded + p * product.panel_stride);
+        }
+      }
       kernel.multiply(product);
       k += product.count;
     } while (k < w.k());

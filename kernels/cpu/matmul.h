@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/stored_type.h"
@@ -33,6 +34,24 @@ struct WeightRows {
   int64_t n = 0;
 };
 
+// The same as codes. Element (i, j) is
+//   kInt4: (code - zero point) * scale, codes from 0 to 15;
+//   kFp8:  code * scale, codes in E4M3, none of them NaN;
+// in F32 arithmetic, with the scale (and zero point) of output i and of input j's group.
+enum class Coding : uint8_t { kNone, kInt4, kFp8 };
+struct CodedRows {
+  Coding coding = Coding::kInt4;
+  // [n, k], one a byte.
+  const uint8_t* codes = nullptr;
+  // [n, num_groups]; zero points of kInt4 alone.
+  const float* scales = nullptr;
+  const uint8_t* zero_points = nullptr;
+  int64_t num_groups = 0;
+  // [k], which may be the same for many rows.
+  const uint16_t* input_groups = nullptr;
+  int64_t n = 0;
+};
+
 // A weight matrix W [n, k], copied once into the order in which Matmul reads it and kept in the
 // type it was stored in (F32 if its parts differ in type). Immutable; any number of threads may use
 // it at once.
@@ -49,20 +68,36 @@ class PackedMatrix {
   static PackedMatrix PackGated(const WeightRows& gate, const WeightRows& up, int64_t k,
                                 ThreadPool* pool);
 
+  // As Pack and PackGated. All parts have one coding, one number of groups and one table of them.
+  // Products are those with the elements as floats, to the last bit.
+  static PackedMatrix PackCoded(std::span<const CodedRows> parts, int64_t k, ThreadPool* pool);
+  static PackedMatrix PackCodedGated(const CodedRows& gate, const CodedRows& up, int64_t k,
+                                     ThreadPool* pool);
+
   // Outputs; of a gated matrix, those of one half.
   int64_t n() const { return n_; }
   int64_t k() const { return k_; }
   bool gated() const { return gated_; }
+  // Of what a panel holds; kF32 where it holds codes.
   StoredType type() const { return type_; }
+  Coding coding() const { return coding_; }
   // Memory taken.
   size_t size_bytes() const;
 
   // Panel p holds outputs [p * kPanelWidth, (p + 1) * kPanelWidth), zeros past n, as
   // [k, kPanelWidth]. In a gated matrix panels 2p and 2p + 1 are panel p of gate and of up.
-  // Aligned to 64 bytes.
-  const void* panel(int64_t p) const {
-    return data_.get() + static_cast<size_t>(p * k_ * kPanelWidth) * StoredSize(type_);
+  // Aligned to 64 bytes. Codes are in a form of the kernels' own.
+  const void* panel(int64_t p) const { return data_.get() + static_cast<size_t>(p) * panel_bytes_; }
+
+  // Of codes: scales [num_groups, kPanelWidth] of panel p, and zero points alike; each input's
+  // group.
+  const float* panel_scales(int64_t p) const {
+    return scales_.data() + p * num_groups_ * kPanelWidth;
   }
+  const float* panel_zero_points(int64_t p) const {
+    return zero_points_.data() + p * num_groups_ * kPanelWidth;
+  }
+  const uint16_t* input_groups() const { return input_groups_.data(); }
   int64_t num_panels() const { return (n_ + kPanelWidth - 1) / kPanelWidth * (gated_ ? 2 : 1); }
 
  private:
@@ -70,13 +105,23 @@ class PackedMatrix {
     void operator()(std::byte* data) const;
   };
 
-  void Allocate(StoredType type, int64_t n, int64_t k, bool gated);
+  void Allocate(StoredType type, Coding coding, int64_t n, int64_t k, bool gated);
+  // Room for the groups of codes, as `rows` has them.
+  void AllocateGroups(const CodedRows& rows);
+  // Fills panel p with outputs [first, first + kPanelWidth) of `parts`, taken together.
+  void PackCodedPanel(std::span<const CodedRows> parts, int64_t first, int64_t p);
 
   StoredType type_ = StoredType::kF32;
+  Coding coding_ = Coding::kNone;
+  size_t panel_bytes_ = 0;
   int64_t n_ = 0;
   int64_t k_ = 0;
   bool gated_ = false;
   std::unique_ptr<std::byte[], Free> data_;
+  int64_t num_groups_ = 0;
+  std::vector<float> scales_;
+  std::vector<float> zero_points_;
+  std::vector<uint16_t> input_groups_;
 };
 
 // What happens to a product before it is stored:

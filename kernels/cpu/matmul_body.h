@@ -8,6 +8,9 @@
 #ifndef QUIVER_KERNELS_CPU_MATMUL_BODY_H_
 #define QUIVER_KERNELS_CPU_MATMUL_BODY_H_
 
+#include <bit>
+#include <cstdint>
+
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/matmul_kernel.h"
 #include "kernels/cpu/simd_math.h"
@@ -84,6 +87,34 @@ struct MatmulBody {
     }
   }
 
+  // Plain loops over kPanelWidth, which compilers make vectors of. Each element is rounded once, by
+  // its product with the scale, whatever the instruction set.
+  static void Expand(const CodedBlock& block, float* out) {
+    constexpr int64_t kHalf = kPanelWidth / 2;
+    for (int64_t i = 0; i < block.count; ++i, out += kPanelWidth) {
+      const float* scales = block.scales + block.input_groups[i] * kPanelWidth;
+      if (block.coding == Coding::kInt4) {
+        const float* zeros = block.zero_points + block.input_groups[i] * kPanelWidth;
+        const uint8_t* codes = block.codes + i * kHalf;
+        for (int64_t c = 0; c < kHalf; ++c) {
+          out[c] = (static_cast<float>(codes[c] & 0xf) - zeros[c]) * scales[c];
+        }
+        for (int64_t c = 0; c < kHalf; ++c) {
+          out[c + kHalf] =
+              (static_cast<float>(codes[c] >> 4) - zeros[c + kHalf]) * scales[c + kHalf];
+        }
+        continue;
+      }
+      const uint8_t* codes = block.codes + i * kPanelWidth;
+      for (int64_t c = 0; c < kPanelWidth; ++c) {
+        // Exponent and fraction where a float has them; 2^120 makes up for the biases, 127 and 7.
+        const uint32_t bits = static_cast<uint32_t>(codes[c] & 0x80) << 24 |
+                              static_cast<uint32_t>(codes[c] & 0x7f) << 20;
+        out[c] = std::bit_cast<float>(bits) * 0x1p120f * scales[c];
+      }
+    }
+  }
+
   static void Finish(const PanelResult& result) {
     const bool whole = result.cols == kLanes;
     const auto load = [&](const float* p) {
@@ -119,7 +150,7 @@ struct MatmulBody {
     }
   }
 
-  static constexpr MatmulKernel kKernel = {Multiply, Finish, FinishGated};
+  static constexpr MatmulKernel kKernel = {Expand, Multiply, Finish, FinishGated};
 };
 
 }  // namespace quiver::cpu

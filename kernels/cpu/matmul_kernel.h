@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/activation.h"
+#include "kernels/cpu/matmul.h"
 #include "kernels/cpu/stored_type.h"
 
 namespace quiver::cpu {
@@ -42,7 +43,23 @@ struct PanelResult {
   int64_t y_stride = 0;
 };
 
+// A run of inputs of a panel of codes.
+struct CodedBlock {
+  Coding coding;
+  // kInt4: [count, kPanelWidth / 2], byte i has column i's code in its lower half and that of
+  // column i + kPanelWidth / 2 in its upper. kFp8: [count, kPanelWidth].
+  const uint8_t* codes;
+  // [groups, kPanelWidth].
+  const float* scales;
+  const float* zero_points;
+  // [count].
+  const uint16_t* input_groups;
+  int64_t count;
+};
+
 struct MatmulKernel {
+  // The block as floats, [count, kPanelWidth].
+  void (*expand)(const CodedBlock& block, float* out);
   void (*multiply)(const PanelProduct& product);
   // y = activation(sums + bias) + residual
   void (*finish)(const PanelResult& result);

@@ -195,6 +195,118 @@ TEST(MatmulTest, ARowIsBitIdenticalWhateverSharesTheCallAndHoweverManyThreadsRun
   }
 }
 
+// Random codes of a matrix, and what they stand for.
+struct CodedMatrix {
+  CodedMatrix(std::mt19937* rng, Coding coding, int64_t n, int64_t k, int64_t num_groups)
+      : rows{.coding = coding, .num_groups = num_groups, .n = n} {
+    std::uniform_real_distribution<float> scale(0.01f, 0.1f);
+    for (int64_t i = 0; i < k; ++i) {
+      input_groups.push_back(static_cast<uint16_t>((*rng)() % static_cast<uint32_t>(num_groups)));
+    }
+    for (int64_t i = 0; i < n * num_groups; ++i) {
+      scales.push_back(scale(*rng));
+      zero_points.push_back(static_cast<uint8_t>((*rng)() % 17));
+    }
+    for (int64_t i = 0; i < n * k; ++i) {
+      uint8_t code = static_cast<uint8_t>((*rng)() % (coding == Coding::kInt4 ? 16 : 256));
+      if (coding == Coding::kFp8 && (code & 0x7f) == 0x7f) code = 0x38;
+      codes.push_back(code);
+      const size_t group = static_cast<size_t>(i / k * num_groups + input_groups[i % k]);
+      const float value =
+          coding == Coding::kInt4
+              ? static_cast<float>(code - zero_points[group])
+              : std::ldexp((code & 0x80 ? -1.0f : 1.0f) *
+                               static_cast<float>((code & 7) | (code & 0x78 ? 8 : 0)),
+                           std::max((code >> 3) & 0xf, 1) - 10);
+      values.push_back(value * scales[group]);
+    }
+    rows.codes = codes.data();
+    rows.scales = scales.data();
+    rows.zero_points = zero_points.data();
+    rows.input_groups = input_groups.data();
+  }
+  CodedMatrix(const CodedMatrix&) = delete;
+
+  CodedRows rows;
+  std::vector<uint8_t> codes, zero_points;
+  std::vector<float> scales, values;
+  std::vector<uint16_t> input_groups;
+};
+
+TEST(MatmulTest, ProductsOfCodesHaveTheBitsOfThoseOfTheirFloats) {
+  std::mt19937 rng(8);
+  ThreadPool pool(2);
+  for (const Shape& s : Shapes(&rng)) {
+    for (const Coding coding : {Coding::kInt4, Coding::kFp8}) {
+      const CodedMatrix coded(&rng, coding, s.n, s.k, 1 + s.k / 32);
+      const WeightRows floats = {StoredType::kF32, coded.values.data(), s.n};
+      const PackedMatrix packed = PackedMatrix::PackCoded({&coded.rows, 1}, s.k, &pool);
+      EXPECT_EQ(packed.coding(), coding);
+      const PackedMatrix plain = PackedMatrix::Pack({&floats, 1}, s.k, &pool);
+      const GuardedMatrix x = GuardedMatrix::Random(&rng, s.m, s.k);
+      GuardedMatrix y(s.m, s.n);
+      GuardedMatrix expected(s.m, s.n);
+      Matmul(x.data(), x.stride(), s.m, packed, {}, y.data(), y.stride(), &pool);
+      Matmul(x.data(), x.stride(), s.m, plain, {}, expected.data(), expected.stride(), &pool);
+      y.ExpectWrittenExactly();
+      ASSERT_EQ(y.Bits(), expected.Bits()) << s.m << " " << s.n << " " << s.k;
+    }
+  }
+}
+
+TEST(MatmulTest, GatedProductsOfCodesHaveTheBitsOfThoseOfTheirFloats) {
+  std::mt19937 rng(9);
+  for (const Coding coding : {Coding::kInt4, Coding::kFp8}) {
+    const int64_t m = 21, n = 75, k = 500;
+    const CodedMatrix gate(&rng, coding, n, k, 1);
+    const CodedMatrix up(&rng, coding, n, k, 1);
+    const PackedMatrix packed = PackedMatrix::PackCodedGated(gate.rows, up.rows, k, nullptr);
+    const PackedMatrix plain =
+        PackedMatrix::PackGated({StoredType::kF32, gate.values.data(), n},
+                                {StoredType::kF32, up.values.data(), n}, k, nullptr);
+    EXPECT_LT(packed.size_bytes(), plain.size_bytes() / (coding == Coding::kInt4 ? 7 : 3));
+    const GuardedMatrix x = GuardedMatrix::Random(&rng, m, k);
+    GuardedMatrix y(m, n);
+    GuardedMatrix expected(m, n);
+    GatedMatmul(x.data(), x.stride(), m, packed, Activation::kSilu, y.data(), y.stride(), nullptr);
+    GatedMatmul(x.data(), x.stride(), m, plain, Activation::kSilu, expected.data(),
+                expected.stride(), nullptr);
+    ASSERT_EQ(y.Bits(), expected.Bits());
+  }
+}
+
+TEST(MatmulTest, EveryInstructionSetExpandsCodesToTheSameFloats) {
+  std::mt19937 rng(10);
+  for (const Coding coding : {Coding::kInt4, Coding::kFp8}) {
+    const int64_t k = 77;
+    const CodedMatrix coded(&rng, coding, kPanelWidth, k, 3);
+    const PackedMatrix packed = PackedMatrix::PackCoded({&coded.rows, 1}, k, nullptr);
+    const auto expand = [&](const MatmulKernel& kernel) {
+      GuardedMatrix out(k, kPanelWidth, 0);
+      kernel.expand({.coding = coding,
+                     .codes = static_cast<const uint8_t*>(packed.panel(0)),
+                     .scales = packed.panel_scales(0),
+                     .zero_points = coding == Coding::kInt4 ? packed.panel_zero_points(0) : nullptr,
+                     .input_groups = packed.input_groups(),
+                     .count = k},
+                    out.data());
+      return out.Bits();
+    };
+    const auto generic = expand(kMatmulGeneric);
+    for (int64_t i = 0; i < k; ++i) {
+      for (int64_t c = 0; c < kPanelWidth; ++c) {
+        ASSERT_EQ(generic[i][c], std::bit_cast<uint32_t>(coded.values[c * k + i]));
+      }
+    }
+    if (BestIsa() != Isa::kGeneric) {
+      EXPECT_EQ(expand(kMatmulAvx2), generic);
+    }
+    if (BestIsa() == Isa::kAvx512) {
+      EXPECT_EQ(expand(kMatmulAvx512), generic);
+    }
+  }
+}
+
 // Each block of k is one chain of fused multiply-adds; on the generic set the product is rounded.
 TEST(MatmulTest, AnElementIsTheDocumentedChain) {
   std::mt19937 rng(6);
