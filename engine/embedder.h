@@ -92,6 +92,7 @@ class Embedder {
   struct Options {
     // A Hugging Face directory.
     std::string model_dir;
+    QuantizationChoice quantization = QuantizationChoice::kAuto;
     // Name to serve under; empty for the directory's base name.
     std::string name;
     DeviceChoice device;

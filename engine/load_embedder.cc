@@ -11,7 +11,7 @@ namespace quiver {
 
 absl::StatusOr<std::unique_ptr<Embedder>> Embedder::Create(Options options,
                                                            SchedulerObserver* observer) {
-  absl::StatusOr<ModelFiles> files = OpenModelFiles(options.model_dir, options.name);
+  absl::StatusOr<ModelFiles> files = OpenModelFiles(options.model_dir, options.name, options.quantization);
   if (!files.ok()) return files.status();
 
   // The backend first: it refuses what does not fit the configuration before all of the checkpoint

@@ -67,13 +67,19 @@ std::string WeightType(const Weights& weights) {
 
 }  // namespace
 
-absl::StatusOr<ModelFiles> OpenModelFiles(const std::string& model_dir, const std::string& name) {
+absl::StatusOr<ModelFiles> OpenModelFiles(const std::string& model_dir, const std::string& name,
+                                          QuantizationChoice quantization) {
   if (absl::Status s = CheckDirectory(model_dir); !s.ok()) return s;
 
   ModelFiles files;
   absl::StatusOr<ModelConfig> config = LoadModelConfig(model_dir);
   if (!config.ok()) return config.status();
   files.info.config = *std::move(config);
+  absl::StatusOr<QuantizationConfig> chosen =
+      files.info.config.quantization_config.With(quantization);
+  if (!chosen.ok()) return chosen.status();
+  files.info.config.quantization_config = *std::move(chosen);
+  files.info.config.quantization = files.info.config.quantization_config.Description();
   files.info.name = name.empty() ? BaseName(model_dir) : name;
 
   const std::string tokenizer_path = model_dir + "/tokenizer.json";

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/embedder.h"
+#include "engine/model/quantization_config.h"
 #include "engine/model/weights.h"
 #include "engine/text/tokenizer.h"
 
@@ -22,7 +23,8 @@ struct ModelFiles {
 
 // `name` is the name to serve under; empty for the directory's base name. NOT_FOUND or
 // INVALID_ARGUMENT if there is no such directory; other errors name the file.
-absl::StatusOr<ModelFiles> OpenModelFiles(const std::string& model_dir, const std::string& name);
+absl::StatusOr<ModelFiles> OpenModelFiles(const std::string& model_dir, const std::string& name,
+                                          QuantizationChoice quantization);
 
 }  // namespace quiver
 

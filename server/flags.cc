@@ -190,6 +190,10 @@ class Parser {
     AddOrAutomatic("--max-input-tokens", IntegerValue<int>(1, kMaxInt), &embedder->max_input_tokens,
                    "Tokens of the longest input, up to the positions the model has",
                    "the model's own");
+    AddParsed<QuantizationChoice>(
+        "--quantization", "FORMAT", kQuantizationChoices, ParseQuantizationChoice,
+        QuantizationChoiceText(embedder->quantization), &embedder->quantization,
+        "What the checkpoint must be; int4 and fp8 also quantize one that is stored in floats");
     ValueKind<int> threads = IntegerValue<int>(1, cpu::AvailableCores());
     threads.allowed += ", the cores this process may use";
     AddOrAutomatic("--threads", threads, &embedder->num_threads,

@@ -84,10 +84,54 @@ constexpr std::array<float, 256> MakeFp8Values() {
   return values;
 }
 constexpr std::array<float, 256> kFp8Values = MakeFp8Values();
+constexpr float kLargestFp8 = 448.0f;
+
+// Codes of one output, whose largest value gets the largest code; returns the scale.
+float QuantizeToFp8(absl::Span<const float> values, uint8_t* codes) {
+  float largest = 0;
+  for (const float value : values) largest = std::max(largest, std::abs(value));
+  const float scale = largest > 0 ? largest / kLargestFp8 : 1.0f;
+  for (size_t i = 0; i < values.size(); ++i) codes[i] = FloatToFp8(values[i] / scale);
+  return scale;
+}
+
+// Codes of one group, whose least and largest values, 0 among them, get 0 and 15; returns the
+// scale, which is a BF16.
+float QuantizeToInt4(absl::Span<const float> values, uint8_t* codes, uint8_t* zero_point) {
+  float least = 0;
+  float largest = 0;
+  for (const float value : values) {
+    least = std::min(least, value);
+    largest = std::max(largest, value);
+  }
+  constexpr float kLargestCode = 15.0f;
+  float scale = cpu::Bfloat16ToFloat(cpu::FloatToBfloat16((largest - least) / kLargestCode));
+  if (!(scale > 0)) scale = 1.0f;
+  const float zero = std::clamp(std::nearbyint(-least / scale), 0.0f, kLargestCode);
+  *zero_point = static_cast<uint8_t>(zero);
+  for (size_t i = 0; i < values.size(); ++i) {
+    codes[i] = static_cast<uint8_t>(
+        std::clamp(std::nearbyint(values[i] / scale) + zero, 0.0f, kLargestCode));
+  }
+  return scale;
+}
 
 }  // namespace
 
 float Fp8ToFloat(uint8_t code) { return kFp8Values[code]; }
+
+uint8_t FloatToFp8(float value) {
+  const uint8_t sign = std::signbit(value) ? 0x80 : 0;
+  const float magnitude = std::min(std::abs(value), kLargestFp8);
+  // In steps of the last place: 2^-9 below the least exponent, else 2^-3 of the power of two.
+  int exponent = 0;
+  std::frexp(magnitude, &exponent);
+  const int unit = std::max(exponent - 4, -9);
+  auto steps = static_cast<int>(std::nearbyint(std::ldexp(magnitude, -unit)));
+  // 8 to 16 steps are a normal number; 16 are 8 of the next power.
+  const int code = steps < 8 ? steps : (unit + 9) * 8 + steps;
+  return static_cast<uint8_t>(sign | code);
+}
 
 // Looks tensors of one module up, and remembers the first error.
 class LinearWeight::Finder {
@@ -328,8 +372,11 @@ absl::StatusOr<LinearWeight> LinearWeight::Find(const Weights& weights, const st
   linear.name_ = base;
   Finder finder(weights, base, &linear);
   const auto stored = weights.tensors().find(absl::StrCat(base, ".weight"));
-  if (scheme.format == WeightFormat::kFloat ||
-      (stored != weights.tensors().end() && IsFloat(stored->second.dtype))) {
+  if (scheme.at_load) {
+    finder.FindFloat();
+    linear.SetAtLoad(scheme);
+  } else if (scheme.format == WeightFormat::kFloat ||
+             (stored != weights.tensors().end() && IsFloat(stored->second.dtype))) {
     finder.FindFloat();
   } else if (scheme.format == WeightFormat::kFp8) {
     finder.FindFp8(scheme);
@@ -344,9 +391,55 @@ absl::StatusOr<LinearWeight> LinearWeight::Find(const Weights& weights, const st
   return linear;
 }
 
+void LinearWeight::SetAtLoad(const LinearScheme& scheme) {
+  at_load_ = true;
+  format_ = scheme.format;
+  group_inputs_ = std::min(scheme.group_size, inputs_);
+  block_outputs_ = 1;
+  block_inputs_ = inputs_;
+}
+
+void LinearWeight::ReadFloats(int64_t output, float* values) const {
+  const cpu::StoredType type = StoredTypeOf(codes_.dtype);
+  const auto size = static_cast<int64_t>(cpu::StoredSize(type));
+  cpu::WidenToFloat(type, codes_.data + output * inputs_ * size, inputs_, values);
+}
+
+void LinearWeight::ReadFp8(int64_t begin, int64_t count, uint8_t* codes, float* scales) const {
+  const int64_t k = inputs_;
+  if (!at_load_) {
+    std::memcpy(codes, codes_.data + begin * k, static_cast<size_t>(count * k));
+    const int64_t blocks = CeilDivide(k, block_inputs_);
+    for (int64_t row = 0; row < count; ++row) {
+      std::copy_n(block_scales_.data() + (begin + row) / block_outputs_ * blocks, blocks,
+                  scales + row * blocks);
+    }
+    return;
+  }
+  std::vector<float> values(static_cast<size_t>(k));
+  for (int64_t row = 0; row < count; ++row) {
+    ReadFloats(begin + row, values.data());
+    scales[row] = QuantizeToFp8(values, codes + row * k);
+  }
+}
+
 void LinearWeight::ReadInt4(int64_t begin, int64_t count, uint8_t* codes, uint8_t* zero_points,
                             float* scales) const {
   const int64_t k = inputs_;
+  if (at_load_) {
+    std::vector<float> values(static_cast<size_t>(k));
+    for (int64_t row = 0; row < count; ++row) {
+      ReadFloats(begin + row, values.data());
+      for (int64_t group = 0; group < num_groups(); ++group) {
+        const int64_t first = group * group_inputs_;
+        const absl::Span<const float> part = absl::MakeConstSpan(values).subspan(
+            static_cast<size_t>(first), static_cast<size_t>(group_inputs_));
+        const int64_t at = row * num_groups() + group;
+        scales[at] = QuantizeToInt4(part, codes + row * k + first, zero_points + at);
+      }
+    }
+    return;
+  }
   const int64_t groups = num_groups();
   // Column j's codes, from where its input has them.
   const auto input_of = [this](int64_t j) {
@@ -403,7 +496,23 @@ void LinearWeight::ReadInt4(int64_t begin, int64_t count, uint8_t* codes, uint8_
   }
 }
 
+absl::Status LinearWeight::CheckFinite() const {
+  std::vector<float> values(static_cast<size_t>(inputs_));
+  for (int64_t output = 0; output < outputs_; ++output) {
+    ReadFloats(output, values.data());
+    for (int64_t j = 0; j < inputs_; ++j) {
+      if (std::isfinite(values[j])) continue;
+      return absl::DataLossError(absl::StrCat(codes_.file, ": tensor \"",
+                                              absl::Utf8SafeCEscape(name_),
+                                              ".weight\" must be finite to be quantized, element ",
+                                              output * inputs_ + j, " is ", values[j]));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status LinearWeight::CheckCodes() const {
+  if (at_load_) return CheckFinite();
   if (format_ != WeightFormat::kFp8) return absl::OkStatus();
   const auto is_nan = [](std::byte code) { return (code & std::byte{0x7f}) == std::byte{0x7f}; };
   const std::byte* end = codes_.data + outputs_ * inputs_;
@@ -422,20 +531,20 @@ void LinearWeight::Dequantize(int64_t begin, int64_t count, float* out) const {
                       count * k, out);
     return;
   }
+  std::vector<uint8_t> codes(static_cast<size_t>(count * k));
   if (format_ == WeightFormat::kFp8) {
     const int64_t blocks = CeilDivide(k, block_inputs_);
+    std::vector<float> scales(static_cast<size_t>(count * blocks));
+    ReadFp8(begin, count, codes.data(), scales.data());
     for (int64_t row = 0; row < count; ++row) {
-      const int64_t output = begin + row;
-      const float* scales = block_scales_.data() + output / block_outputs_ * blocks;
       for (int64_t j = 0; j < k; ++j) {
-        out[row * k + j] = Fp8ToFloat(static_cast<uint8_t>(codes_.data[output * k + j])) *
-                           scales[j / block_inputs_];
+        out[row * k + j] =
+            Fp8ToFloat(codes[row * k + j]) * scales[row * blocks + j / block_inputs_];
       }
     }
     return;
   }
   const int64_t groups = num_groups();
-  std::vector<uint8_t> codes(static_cast<size_t>(count * k));
   std::vector<uint8_t> zeros(static_cast<size_t>(count * groups));
   std::vector<float> scales(static_cast<size_t>(count * groups));
   ReadInt4(begin, count, codes.data(), zeros.data(), scales.data());

@@ -36,14 +36,17 @@ class LinearWeight {
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
 
-  // kFloat and kFp8: the matrix as it is stored, [outputs, inputs] of F32, F16, BF16 or F8_E4M3.
+  // Whether it is stored in floats and quantized as it is read.
+  bool at_load() const { return at_load_; }
+  // kFloat, and kFp8 unless at_load(): the matrix as it is stored, [outputs, inputs] of F32, F16,
+  // BF16 or F8_E4M3.
   const TensorView& stored() const { return codes_; }
 
   // kInt4: inputs of a group, and groups of an output. All groups but the last are full.
   int64_t group_inputs() const { return group_inputs_; }
   int64_t num_groups() const { return (inputs_ + group_inputs_ - 1) / group_inputs_; }
   // kInt4: the type that scales are stored in. Each is exactly a number of that type.
-  DType scale_type() const { return scales_.dtype; }
+  DType scale_type() const { return at_load_ ? DType::kBF16 : scales_.dtype; }
   // kInt4: which input each column of the codes belongs to, a permutation of the inputs; empty
   // where column j belongs to input j. Columns are in order of their groups: column j is in group
   // j / group_inputs().
@@ -55,15 +58,19 @@ class LinearWeight {
   void ReadInt4(int64_t begin, int64_t count, uint8_t* codes, uint8_t* zero_points,
                 float* scales) const;
 
-  // kFp8: outputs and inputs of a block; the scales [ceil(outputs / block_outputs), ceil(inputs /
-  // block_inputs)]; and the scale of activations that are quantized with one.
+  // kFp8: outputs and inputs of a block, all of the matrix's at most.
   int64_t block_outputs() const { return block_outputs_; }
   int64_t block_inputs() const { return block_inputs_; }
+  // kFp8: of outputs [begin, begin + count), `codes` [count, inputs] and `scales` [count,
+  // ceil(inputs / block_inputs())], each output with its block's.
+  void ReadFp8(int64_t begin, int64_t count, uint8_t* codes, float* scales) const;
+  // kFp8 unless at_load(): the scales [ceil(outputs / block_outputs), ceil(inputs /
+  // block_inputs)]. Where the checkpoint has one, the scale that activations are quantized with.
   const std::vector<float>& block_scales() const { return block_scales_; }
   std::optional<float> input_scale() const { return input_scale_; }
 
-  // Reads all codes: DATA_LOSS, with file and tensor, if one of kFp8 is NaN. Those of kInt4 cannot
-  // be wrong.
+  // Reads all codes: DATA_LOSS, with file and tensor, if one of kFp8 is NaN, or one to be quantized
+  // is not finite. Those of kInt4 cannot be wrong.
   absl::Status CheckCodes() const;
 
   // Elements of outputs [begin, begin + count), [count, inputs], as defined above.
@@ -77,8 +84,14 @@ class LinearWeight {
 
   LinearWeight() = default;
 
+  absl::Status CheckFinite() const;
+  void SetAtLoad(const LinearScheme& scheme);
+  // Floats of output `output`, as they are stored.
+  void ReadFloats(int64_t output, float* values) const;
+
   std::string name_;
   WeightFormat format_ = WeightFormat::kFloat;
+  bool at_load_ = false;
   Int4Layout layout_ = Int4Layout::kAwq;
   int64_t outputs_ = 0;
   int64_t inputs_ = 0;
@@ -97,6 +110,8 @@ class LinearWeight {
   std::optional<float> input_scale_;
 };
 
+// The nearest E4M3 code, ties to even; beyond 448 the largest. `value` must not be NaN.
+uint8_t FloatToFp8(float value);
 // The value of an E4M3 code: a sign, 4 bits of exponent biased by 7, 3 of fraction; no infinity,
 // and 0x7f and 0xff are NaN.
 float Fp8ToFloat(uint8_t code);

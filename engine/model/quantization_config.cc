@@ -22,6 +22,15 @@ constexpr int64_t kFp8Block = 128;
 constexpr size_t kMaxPatterns = 100'000;
 constexpr size_t kMaxPatternLength = 1000;
 constexpr absl::string_view kRegexPrefix = "re:";
+constexpr QuantizationChoice kChoices[] = {QuantizationChoice::kAuto,
+                                           QuantizationChoice::kNone,
+                                           QuantizationChoice::kAwq,
+                                           QuantizationChoice::kGptq,
+                                           QuantizationChoice::kCompressedTensors,
+                                           QuantizationChoice::kInt4,
+                                           QuantizationChoice::kFp8};
+// What is quantized at load.
+constexpr int64_t kAtLoadGroup = 128;
 // What stands before a module's name where a checkpoint has the whole model.
 constexpr absl::string_view kModelPrefixes[] = {"", "model.", "bert."};
 
@@ -55,6 +64,33 @@ void MustBeInt4(JsonFile* fields, const char* key) {
 }
 
 }  // namespace
+
+std::optional<QuantizationChoice> ParseQuantizationChoice(absl::string_view text) {
+  for (const QuantizationChoice choice : kChoices) {
+    if (text == QuantizationChoiceText(choice)) return choice;
+  }
+  return std::nullopt;
+}
+
+const char* QuantizationChoiceText(QuantizationChoice choice) {
+  switch (choice) {
+    case QuantizationChoice::kAuto:
+      return "auto";
+    case QuantizationChoice::kNone:
+      return "none";
+    case QuantizationChoice::kAwq:
+      return "awq";
+    case QuantizationChoice::kGptq:
+      return "gptq";
+    case QuantizationChoice::kCompressedTensors:
+      return "compressed-tensors";
+    case QuantizationChoice::kInt4:
+      return "int4";
+    case QuantizationChoice::kFp8:
+      return "fp8";
+  }
+  return "";
+}
 
 std::string SchemeText(const LinearScheme& scheme) {
   switch (scheme.format) {
@@ -314,6 +350,42 @@ absl::StatusOr<QuantizationConfig> QuantizationConfig::Parse(JsonFile fields) {
                   config.method_);
   }
   if (!fields.status().ok()) return fields.status();
+  return config;
+}
+
+absl::StatusOr<QuantizationConfig> QuantizationConfig::With(QuantizationChoice choice) const {
+  if (choice == QuantizationChoice::kAuto) return *this;
+  const auto mismatch = [&](absl::string_view wanted) {
+    return absl::InvalidArgumentError(absl::StrCat("--quantization ",
+                                                   QuantizationChoiceText(choice), " needs ",
+                                                   wanted, ", config.json says ", Description()));
+  };
+  if (choice != QuantizationChoice::kInt4 && choice != QuantizationChoice::kFp8) {
+    if (method_ == QuantizationChoiceText(choice)) return *this;
+    return mismatch(choice == QuantizationChoice::kNone ? "a checkpoint that is not quantized"
+                                                        : "a checkpoint that is quantized so");
+  }
+  const WeightFormat format =
+      choice == QuantizationChoice::kInt4 ? WeightFormat::kInt4 : WeightFormat::kFp8;
+  if (method_ != "none") {
+    const bool is_so = std::all_of(groups_.begin(), groups_.end(), [&](const Group& group) {
+      return group.scheme.format == format;
+    });
+    if (is_so) return *this;
+    return mismatch("weights in that format or in floats");
+  }
+  QuantizationConfig config;
+  config.method_ = "at load";
+  LinearScheme scheme;
+  scheme.format = format;
+  scheme.at_load = true;
+  if (format == WeightFormat::kInt4) {
+    scheme.group_size = kAtLoadGroup;
+    scheme.has_zero_points = true;
+  } else {
+    scheme.block_outputs = 1;
+  }
+  config.groups_.push_back({{{Pattern::Kind::kEverything, ""}}, scheme});
   return config;
 }
 

@@ -3,6 +3,7 @@
 #define QUIVER_ENGINE_MODEL_QUANTIZATION_CONFIG_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ enum class Int4Layout : uint8_t { kAwq, kGptq, kCompressedTensors };
 // How one Linear is stored.
 struct LinearScheme {
   WeightFormat format = WeightFormat::kFloat;
+  // Whether it is stored in floats and becomes `format` as it is read.
+  bool at_load = false;
 
   // kInt4. Inputs that share a scale; 0 for all of them.
   Int4Layout int4_layout = Int4Layout::kAwq;
@@ -50,6 +53,23 @@ struct LinearScheme {
 // Such as "int4 in groups of 128, input groups by a table".
 std::string SchemeText(const LinearScheme& scheme);
 
+// What an operator may say about quantization: to take the checkpoint as it is, to insist on a
+// method, or on a format of weights, into which floats are quantized at load: int4 to the nearest
+// code in groups of 128 with zero points, or E4M3 with a scale for each channel.
+enum class QuantizationChoice : uint8_t {
+  kAuto,
+  kNone,
+  kAwq,
+  kGptq,
+  kCompressedTensors,
+  kInt4,
+  kFp8,
+};
+inline constexpr char kQuantizationChoices[] =
+    "auto, none, awq, gptq, compressed-tensors, int4 or fp8";
+std::optional<QuantizationChoice> ParseQuantizationChoice(absl::string_view text);
+const char* QuantizationChoiceText(QuantizationChoice choice);
+
 // The schemes of a checkpoint's Linears.
 class QuantizationConfig {
  public:
@@ -61,7 +81,11 @@ class QuantizationConfig {
   // there.
   static absl::StatusOr<QuantizationConfig> Parse(JsonFile fields);
 
-  // "none", "awq", "gptq", "fp8", "compressed-tensors".
+  // What an operator's choice makes of it. INVALID_ARGUMENT if the checkpoint is not what was
+  // insisted on.
+  absl::StatusOr<QuantizationConfig> With(QuantizationChoice choice) const;
+
+  // "none", "awq", "gptq", "fp8", "compressed-tensors", "at load".
   const std::string& method() const { return method_; }
 
   // The method and its schemes, as part of a vector space's name: "awq: int4 in groups of 128".

@@ -81,8 +81,8 @@ void CpuLinearRows::ReadCodes(const std::vector<LinearWeight>& linears, cpu::Thr
                           .num_groups = groups,
                           .input_groups = input_groups_.data(),
                           .n = n};
+    to.codes.resize(static_cast<size_t>(n * k));
     if (linear.format() == WeightFormat::kInt4) {
-      to.codes.resize(static_cast<size_t>(n * k));
       to.zero_points.resize(static_cast<size_t>(n * groups));
       ForOutputs(linear, pool, [&](int64_t begin, int64_t count) {
         linear.ReadInt4(begin, count, to.codes.data() + begin * k,
@@ -97,15 +97,14 @@ void CpuLinearRows::ReadCodes(const std::vector<LinearWeight>& linears, cpu::Thr
         }
       });
       row.coding = cpu::Coding::kInt4;
-      row.codes = to.codes.data();
       row.zero_points = to.zero_points.data();
     } else {
-      row.codes = reinterpret_cast<const uint8_t*>(linear.stored().data);
-      for (int64_t r = 0; r < n; ++r) {
-        std::copy_n(linear.block_scales().data() + r / linear.block_outputs() * groups, groups,
-                    to.scales.data() + r * groups);
-      }
+      ForOutputs(linear, pool, [&](int64_t begin, int64_t count) {
+        linear.ReadFp8(begin, count, to.codes.data() + begin * k,
+                       to.scales.data() + begin * groups);
+      });
     }
+    row.codes = to.codes.data();
     coded_.push_back(row);
   }
 }

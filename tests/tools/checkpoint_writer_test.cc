@@ -76,7 +76,7 @@ TEST(CheckpointWriterTest, LoadsAndEmbedsInEveryType) {
     RandomCheckpointOptions options = TinyOptions();
     options.dtype = dtype;
     const RandomCheckpoint made = Make(options);
-    const absl::StatusOr<ModelFiles> files = OpenModelFiles(options.output_dir, "");
+    const absl::StatusOr<ModelFiles> files = OpenModelFiles(options.output_dir, "", QuantizationChoice::kAuto);
     ASSERT_TRUE(files.ok()) << files.status();
     EXPECT_EQ(files->info.num_parameters, made.parameters);
     EXPECT_EQ(files->info.weight_bytes, made.weight_bytes);
@@ -98,7 +98,7 @@ TEST(CheckpointWriterTest, BertLoadsAndEmbeds) {
   options.num_layers = 1;
   options.vocab_size = 500;
   Make(options);
-  const absl::StatusOr<ModelFiles> files = OpenModelFiles(options.output_dir, "");
+  const absl::StatusOr<ModelFiles> files = OpenModelFiles(options.output_dir, "", QuantizationChoice::kAuto);
   ASSERT_TRUE(files.ok()) << files.status();
   ModelConfig expected = *NamedModelShape(options.shape);
   expected.num_layers = 1;
@@ -141,7 +141,7 @@ TEST(CheckpointWriterTest, ShardsHoldTheSameTensorsAsOneFile) {
 TEST(CheckpointWriterTest, WeightsInMemoryAreThoseOfTheFiles) {
   RandomCheckpointOptions options = TinyOptions();
   Make(options);
-  const absl::StatusOr<ModelFiles> files = OpenModelFiles(options.output_dir, "");
+  const absl::StatusOr<ModelFiles> files = OpenModelFiles(options.output_dir, "", QuantizationChoice::kAuto);
   ASSERT_TRUE(files.ok()) << files.status();
   const auto weights = RandomWeights(files->info.config, options.dtype, options.seed, nullptr);
   ASSERT_TRUE(weights.ok()) << weights.status();

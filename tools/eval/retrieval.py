@@ -26,7 +26,7 @@ def embed(args, texts, options):
         output = pathlib.Path(folder) / "vectors.npy"
         command = [args.quiver, "embed", "--input", "-", "--input-format", "jsonl", "--output", str(output), *options]
         command += ["--server", args.server, "--wait", "60"] if args.server else ["--model", args.model]
-        for option in ("device", "dtype"):
+        for option in ("device", "dtype", "quantization"):
             if getattr(args, option):
                 command += [f"--{option}", getattr(args, option)]
         if args.dimensions:
@@ -47,6 +47,7 @@ def main():
     where.add_argument("--model", help="Hugging Face directory, run by the CLI itself")
     parser.add_argument("--device", help="with --model: where, as the CLI takes it")
     parser.add_argument("--dtype", help="with --model: type of the weights on a CUDA device")
+    parser.add_argument("--quantization", help="with --model: as the CLI takes it")
     parser.add_argument("--query-prompt", default="", help="the queries' prompt, by name (default: none)")
     parser.add_argument("--dimensions", type=int, default=0, help="length of the vectors (default: the server's)")
     parser.add_argument("--expect-ndcg", type=float, help=f"fail unless each score is within {TOLERANCE} of this")

@@ -56,6 +56,7 @@ absl::Status LocalExecutor::Embed(const WorkOptions& options, InputSource* sourc
   engine.model_dir = options_.model_dir;
   engine.num_threads = options_.num_threads;
   engine.device = options_.device;
+  engine.quantization = options_.quantization;
   engine.cuda = options_.cuda;
   // The window bounds what is under way; the queue must not refuse any of it.
   engine.scheduler.max_queued_tokens = std::numeric_limits<int64_t>::max() / 4;

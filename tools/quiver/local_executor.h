@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "engine/model/quantization_config.h"
 #include "engine/run/device_options.h"
 #include "tools/quiver/executor.h"
 
@@ -19,6 +20,7 @@ class LocalExecutor : public Executor {
     int num_threads = 0;
     DeviceChoice device = {};
     CudaOptions cuda = {};
+    QuantizationChoice quantization = QuantizationChoice::kAuto;
     // Whether Describe names the vector space, for which it reads the weights to the end.
     bool fingerprint = true;
   };

@@ -79,6 +79,9 @@ void ExecutorFlags::AddDeviceTo(CLI::App* command, CLI::Option* model) {
   add("--dtype", ParseComputeType, &cuda.dtype, kComputeTypes, "TYPE",
       absl::StrCat("Type of weights and activations on a CUDA device: ", kComputeTypes,
                    "\n(default: bfloat16)"));
+  add("--quantization", ParseQuantizationChoice, &quantization, kQuantizationChoices, "FORMAT",
+      absl::StrCat("What the checkpoint must be: ", kQuantizationChoices,
+                   "\n(default: auto); int4 and fp8 also quantize one that is stored in floats"));
   add("--memory-budget", ParseMemoryBudget, &cuda.memory_budget, kMemoryBudgets, "MEMORY",
       absl::StrCat("Most memory of the CUDA device to take: ", kMemoryBudgets,
                    "\n(default: nearly all of it)"));
@@ -100,6 +103,7 @@ std::unique_ptr<Executor> ExecutorFlags::Make() const {
                                                                 .num_threads = num_threads,
                                                                 .device = device,
                                                                 .cuda = cuda,
+                                                                .quantization = quantization,
                                                                 .fingerprint = fingerprint});
 }
 

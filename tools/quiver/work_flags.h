@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/model/quantization_config.h"
 #include "engine/run/device_options.h"
 #include "tools/quiver/executor.h"
 #include "tools/quiver/input_source.h"
@@ -29,6 +30,7 @@ struct ExecutorFlags {
   int num_threads = 0;
   DeviceChoice device;
   CudaOptions cuda;
+  QuantizationChoice quantization = QuantizationChoice::kAuto;
   std::string server;
   double wait_seconds = 0;
   // Not a flag of every command.

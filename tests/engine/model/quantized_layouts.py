@@ -214,3 +214,30 @@ class Shifted:
     def __init__(self, linear):
         linear.z = linear.z + 1
         self.__dict__ = linear.__dict__
+
+
+def nearest_int4(matrix, group=128):
+    """What int4 codes to the nearest, in groups with zero points and BF16 scales, make of a matrix."""
+    parts = []
+    for begin in range(0, matrix.shape[1], group):
+        part = matrix[:, begin:begin + group]
+        least, largest = np.minimum(part.min(1), 0), np.maximum(part.max(1), 0)
+        scale = from_bf16(to_bf16((largest - least) / np.float32(15)))
+        scale = np.where(scale > 0, scale, np.float32(1))[:, None]
+        zero = np.clip(np.rint(-least[:, None] / scale), 0, 15)
+        code = np.clip(np.rint(part / scale) + zero, 0, 15)
+        parts.append((code - zero) * scale)
+    return np.concatenate(parts, 1).astype(np.float32)
+
+
+def nearest_fp8(matrix):
+    """What E4M3 codes to the nearest, with a scale for each output, make of a matrix."""
+    largest = np.abs(matrix).max(1, keepdims=True)
+    scale = np.where(largest > 0, largest / np.float32(448), np.float32(1)).astype(np.float32)
+    values = FP8[:127]
+    x = np.abs(matrix / scale)
+    above = np.clip(np.searchsorted(values, x), 1, 126)
+    low, high = values[above - 1], values[above]
+    # Ties to the code whose last bit is 0.
+    up = (x - low > high - x) | ((x - low == high - x) & (above % 2 == 0))
+    return np.copysign(np.where(up, high, low), matrix).astype(np.float32) * scale

@@ -76,8 +76,8 @@ class QuantizedTest(unittest.TestCase):
         result = subprocess.run([DUMP, str(path), str(out)], capture_output=True, text=True)
         return result, out
 
-    def embed(self, path):
-        result = subprocess.run([QUIVER, "embed", "--model", str(path), "--device", "cpu", "--output",
+    def embed(self, path, *options):
+        result = subprocess.run([QUIVER, "embed", "--model", str(path), "--device", "cpu", *options, "--output",
                                  str(self.work / "vectors.npy"), *TEXTS], capture_output=True, text=True)
         self.assertEqual(result.returncode, 0, result.stderr)
         return np.load(self.work / "vectors.npy")
@@ -140,6 +140,41 @@ class QuantizedTest(unittest.TestCase):
         for module, matrix in matrices.items():
             self.assertEqual(dumped[f"{module}.weight"].tobytes(), matrix.tobytes(), module)
         np.testing.assert_array_equal(self.embed(path), self.embed(self.float_twin("mixed-float", matrices)))
+
+    def test_floats_are_quantized_at_load_to_the_nearest(self):
+        """The engine's vectors are those of the same quantization made here."""
+        rng = np.random.default_rng(7)
+        floats = {f"layers.{layer}.{module}.weight": (rng.standard_normal((n, k)) / np.sqrt(k)).astype(np.float32)
+                  for layer in range(LAYERS) for module, (n, k) in SHAPES.items()}
+        floats["layers.0.mlp.up_proj.weight"][5] = 0
+        path = self.write("floats", {**self.others(), **floats})
+        for choice, quantize in (("int4", layouts.nearest_int4), ("fp8", layouts.nearest_fp8)):
+            with self.subTest(choice):
+                twin = self.float_twin(f"{choice}-twin", {name.removesuffix(".weight"): quantize(matrix)
+                                                          for name, matrix in floats.items()})
+                np.testing.assert_array_equal(self.embed(path, "--quantization", choice), self.embed(twin))
+                self.assertFalse((self.embed(path) == self.embed(twin)).all())
+
+    def test_a_checkpoint_that_is_not_what_was_insisted_on_is_refused(self):
+        def make(n, k):
+            linear = layouts.Int4(self.rng, n, k, 32, True)
+            return layouts.gptq(linear), linear.matrix()
+
+        tensors, matrices = self.quantized(make)
+        int4 = self.write("int4", {**self.others(), **tensors}, {"quant_method": "gptq", "bits": 4, "group_size": 32})
+        floats = self.float_twin("floats", matrices)
+        for path, choice in ((int4, "gptq"), (int4, "int4"), (int4, "auto"), (floats, "none"), (floats, "fp8")):
+            self.embed(path, "--quantization", choice)
+        for path, choice, words in (
+                (int4, "awq", "--quantization awq needs a checkpoint that is quantized so, config.json says gptq: int4"),
+                (int4, "none", "needs a checkpoint that is not quantized"),
+                (int4, "fp8", "needs weights in that format or in floats"),
+                (floats, "gptq", "config.json says none"),
+                (floats, "int8", "--quantization must be auto, none, awq, gptq, compressed-tensors, int4 or fp8, is 'int8'")):
+            result = subprocess.run([QUIVER, "embed", "--model", str(path), "--device", "cpu", "--quantization", choice, "a"],
+                                    capture_output=True, text=True)
+            self.assertNotEqual(result.returncode, 0)
+            self.assertIn(words, result.stderr)
 
     def test_what_is_wrong_is_named(self):
         gptq = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True}
