@@ -49,6 +49,34 @@ class EmbedderImpl : public Embedder {
 
   absl::Status Submit(const RequestPlan& plan, TokenizedInput&& input, SubmitOptions options,
                       DoneCallback done) override {
+    EmbedTask task = MakeTask(plan, std::move(input), std::move(options), std::move(done));
+    absl::Status status = scheduler_->Submit(std::move(task));
+    if (!status.ok()) input.ids = std::move(task.token_ids);
+    return status;
+  }
+
+  std::vector<absl::Status> SubmitMany(const RequestPlan& plan, absl::Span<Item> items,
+                                       const SubmitOptions& options) override {
+    std::vector<EmbedTask> tasks;
+    tasks.reserve(items.size());
+    for (Item& item : items) {
+      tasks.push_back(MakeTask(plan, std::move(item.input), options, std::move(item.done)));
+    }
+    std::vector<absl::Status> out = scheduler_->SubmitMany(absl::MakeSpan(tasks));
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (!out[i].ok()) items[i].input.ids = std::move(tasks[i].token_ids);
+    }
+    return out;
+  }
+
+  bool Drain(absl::Time deadline) override { return scheduler_->Drain(deadline); }
+
+  QueueSnapshot Snapshot() const override { return scheduler_->Snapshot(); }
+
+ private:
+  // Takes the ids out of `input`, and `done`.
+  static EmbedTask MakeTask(const RequestPlan& plan, TokenizedInput&& input, SubmitOptions options,
+                            DoneCallback done) {
     EmbedTask task;
     const int token_count = static_cast<int>(input.ids.size());
     task.token_ids = std::move(input.ids);
@@ -63,16 +91,9 @@ class EmbedderImpl : public Embedder {
       done(Embedding{*std::move(result.vector), token_count, truncated, result.queue_time,
                      result.compute_time});
     };
-    absl::Status status = scheduler_->Submit(std::move(task));
-    if (!status.ok()) input.ids = std::move(task.token_ids);
-    return status;
+    return task;
   }
 
-  bool Drain(absl::Time deadline) override { return scheduler_->Drain(deadline); }
-
-  QueueSnapshot Snapshot() const override { return scheduler_->Snapshot(); }
-
- private:
   const ModelInfo info_;
   const Planner planner_;
   const std::unique_ptr<Tokenizer> tokenizer_;

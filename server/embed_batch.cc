@@ -12,29 +12,37 @@ constexpr absl::Duration kMaxRetry = absl::Milliseconds(200);
 
 }  // namespace
 
-absl::Status EmbedBatch::Submit(size_t index, TokenizedInput&& input) {
-  const Options& o = options();
-  return o.embedder->Submit(*o.plan, std::move(input), o.submit,
-                            [self = shared_from_this(), index](absl::StatusOr<Embedding> result) {
-                              self->OnResult(index, std::move(result));
-                            });
+Embedder::DoneCallback EmbedBatch::OnDone(size_t index) {
+  return [self = shared_from_this(), index](absl::StatusOr<Embedding> result) {
+    self->OnResult(index, std::move(result));
+  };
 }
 
 void EmbedBatch::OnSlice(size_t begin, std::vector<absl::StatusOr<TokenizedInput>> ids) {
+  std::vector<Embedder::Item> items;
+  std::vector<size_t> indices;
   for (size_t i = 0; i < ids.size(); ++i) {
+    const size_t index = begin + i;
     if (!ids[i].ok()) {
-      OnResult(begin + i, ids[i].status());
+      OnResult(index, ids[i].status());
       continue;
     }
-    OnTokens(begin + i, static_cast<int>(ids[i]->ids.size()));
-    absl::Status status = Submit(begin + i, *std::move(ids[i]));
-    if (status.ok()) {
+    OnTokens(index, static_cast<int>(ids[i]->ids.size()));
+    items.push_back({*std::move(ids[i]), OnDone(index)});
+    indices.push_back(index);
+  }
+  if (items.empty()) return;
+  const Options& o = options();
+  std::vector<absl::Status> statuses =
+      o.embedder->SubmitMany(*o.plan, absl::MakeSpan(items), o.submit);
+  for (size_t i = 0; i < statuses.size(); ++i) {
+    if (statuses[i].ok()) {
       queued_any_ = true;
-    } else if (absl::IsResourceExhausted(status) && waiting_room_ != nullptr) {
+    } else if (absl::IsResourceExhausted(statuses[i]) && waiting_room_ != nullptr) {
       absl::MutexLock lock(&mutex_);
-      refused_.push_back({begin + i, *std::move(ids[i])});
+      refused_.push_back({indices[i], std::move(items[i].input)});
     } else {
-      OnResult(begin + i, std::move(status));
+      OnResult(indices[i], std::move(statuses[i]));
     }
   }
 }
@@ -58,7 +66,10 @@ absl::Duration EmbedBatch::TryAgain(std::deque<Refused>* refused) {
   for (; !refused->empty(); refused->pop_front()) {
     Refused& first = refused->front();
     absl::Status status = StillWanted();
-    if (status.ok()) status = Submit(first.index, std::move(first.input));
+    if (status.ok()) {
+      const Options& o = options();
+      status = o.embedder->Submit(*o.plan, std::move(first.input), o.submit, OnDone(first.index));
+    }
     if (absl::IsResourceExhausted(status)) {
       return std::clamp(RetryDelay(status), kMinRetry, kMaxRetry);
     }

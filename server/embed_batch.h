@@ -48,8 +48,7 @@ class EmbedBatch : public TokenizeJob, public std::enable_shared_from_this<Embed
 
   void OnSlice(size_t begin, std::vector<absl::StatusOr<TokenizedInput>> ids) final;
   void OnEnd(absl::Duration spent) final;
-  // Leaves `input` as it was unless OK is returned.
-  absl::Status Submit(size_t index, TokenizedInput&& input);
+  Embedder::DoneCallback OnDone(size_t index);
   // Queues what was refused, in order. How long to wait before the next try, or kFinished.
   absl::Duration TryAgain(std::deque<Refused>* refused);
 

@@ -51,6 +51,8 @@ void SchedulerMetrics::AddBatchSeries(prometheus::Registry* registry) {
                                   "The same as predicted when the batch was formed.");
   auto& ratio = AddHistograms(registry, "quiver_batch_actual_to_predicted_ratio",
                               "Time of a batch on the device, of that predicted.");
+  auto& gap = AddHistograms(registry, "quiver_device_gap_seconds",
+                            "Time that the device stood still before a batch that waited for it.");
   for (const Lane lane : kLanes) {
     LaneSeries& series = SeriesOf(lane);
     const Labels labels = LaneLabel(lane);
@@ -70,6 +72,8 @@ void SchedulerMetrics::AddBatchSeries(prometheus::Registry* registry) {
     series.predicted = &predicted.Add(labels, TimeBuckets());
     series.actual_to_predicted = &ratio.Add(
         labels, Histogram::BucketBoundaries{0.25, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 4});
+    series.gap = &gap.Add(labels, Histogram::BucketBoundaries{1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4,
+                                                              1e-3, 2e-3, 5e-3, 0.01, 0.1});
   }
   AddCounters(registry, "quiver_padding_tokens_total",
               "Tokens run that belong to no sequence: none, as batches are packed.")
@@ -138,6 +142,7 @@ void SchedulerMetrics::OnBatch(const BatchReport& report) {
     series.occupancy->Observe(static_cast<double>(report.tokens) / report.token_budget);
   }
   series.duration->Observe(absl::ToDoubleSeconds(report.duration));
+  if (report.gap.has_value()) series.gap->Observe(absl::ToDoubleSeconds(*report.gap));
   // Before the first pass there is no prediction, and a pass that failed took no time to compare.
   if (report.ok && report.predicted > absl::ZeroDuration()) {
     series.predicted->Observe(absl::ToDoubleSeconds(report.predicted));

@@ -43,6 +43,7 @@ class SchedulerMetrics : public SchedulerObserver {
     prometheus::Histogram* duration = nullptr;
     prometheus::Histogram* predicted = nullptr;
     prometheus::Histogram* actual_to_predicted = nullptr;
+    prometheus::Histogram* gap = nullptr;
     std::array<std::array<prometheus::Counter*, kNumDropCodes>, kNumDropPoints> drops = {};
 
     prometheus::Gauge* queued_items = nullptr;

@@ -44,11 +44,18 @@ struct BackendInfo {
   std::string device_uuid;
 };
 
-// One forward pass, resumable after every step. Owned and driven by one thread at a time. May be
-// destroyed before it is complete, when nobody wants its vectors any more.
+// One forward pass, resumable after every step. Driven by one thread at a time. May be destroyed
+// before it is complete, when nobody wants its vectors any more.
+//
+// It has a place on the device from Begin, or Claim, until it is complete, has failed or is
+// destroyed.
 class Pass {
  public:
   virtual ~Pass() = default;
+
+  // Of a pass made by Prepare, once and before the first Run: gives it a place on the device. False
+  // if there is none that it can take; the pass is then to be destroyed.
+  virtual bool Claim() { return true; }
 
   // Runs steps until the pass is complete or `max_us` microseconds are over (checked at each step's
   // border, so it may overrun by one step). Returns true when the pass is complete. An error fails
@@ -60,23 +67,32 @@ class Pass {
   virtual std::vector<double> StepMs() const { return {}; }
 
   // After Run returned true: one result for each sequence, in order. A non-finite value or a zero
-  // norm is an INTERNAL error of that sequence alone. Called at most once.
+  // norm is an INTERNAL error of that sequence alone. Called at most once, on any thread, and while
+  // another pass runs.
   virtual std::vector<absl::StatusOr<EncodedVector>> Finish() = 0;
 };
 
-// Weights on one device. Begin() is called by one thread at a time. A backend says how many passes
-// may be under way; the second is for interactive work that overtakes a bulk pass between its
-// steps.
+// Weights on one device. Begin() and Prepare() are called by one thread at a time, which need not
+// be the one that runs passes. Two passes may have places on the device; the second is for
+// interactive work that overtakes a bulk pass between its steps.
 class Backend {
  public:
   virtual ~Backend() = default;
 
   virtual const BackendInfo& info() const = 0;
 
-  // Starts a pass over `batch`, which fulfils PackedBatch's invariants. At most two passes may be
-  // alive at once, the second of max_second_batch_tokens at most; their steps may interleave, and
-  // calls of Run never overlap. The pass keeps its own copy of what it needs.
+  // Starts a pass over `batch`, which fulfils PackedBatch's invariants. At most two passes may have
+  // places at once, the second of max_second_batch_tokens at most; their steps may interleave, and
+  // calls of Run never overlap. Two more may be complete and not destroyed yet. The pass keeps its
+  // own copy of what it needs.
   virtual absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) = 0;
+
+  // Does beforehand what Begin does, for a pass that is to begin when `before`, which may be
+  // running, is complete. At most one such is alive. An error if that is of no use.
+  virtual absl::StatusOr<std::unique_ptr<Pass>> Prepare(PackedBatch /*batch*/,
+                                                        const Pass& /*before*/) {
+    return absl::UnimplementedError("passes are not prepared");
+  }
 };
 
 }  // namespace quiver

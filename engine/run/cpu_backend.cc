@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kMaxThreads = 4096;
 constexpr int kDefaultBatchTokens = 4096;
-// Passes that may be alive at once.
+// Passes that may have a place at once.
 constexpr int kMaxPasses = 2;
 // The attention kernel's.
 constexpr int kHeadDimMultiple = 8;
@@ -37,12 +37,14 @@ class CpuBackend : public Backend {
   const BackendInfo& info() const override { return info_; }
 
   absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override {
-    for (const std::unique_ptr<CpuPassBuffers>& buffers : buffers_) {
-      if (buffers->in_use.exchange(true)) continue;
-      return std::make_unique<CpuPass>(context_, buffers.get(), std::move(batch));
-    }
+    auto pass = std::make_unique<CpuPass>(context_, &buffers_, std::move(batch));
+    if (pass->Claim()) return pass;
     return absl::FailedPreconditionError(
-        absl::StrCat("no more than ", kMaxPasses, " passes may be alive at once"));
+        absl::StrCat("no more than ", kMaxPasses, " passes may have a place at once"));
+  }
+
+  absl::StatusOr<std::unique_ptr<Pass>> Prepare(PackedBatch batch, const Pass&) override {
+    return std::make_unique<CpuPass>(context_, &buffers_, std::move(batch));
   }
 
  private:

@@ -17,8 +17,8 @@ CpuPassBuffers::CpuPassBuffers(const CpuPassContext& context, int64_t max_tokens
       pooled_hidden(context.prune_last ? max_tokens * context.config.hidden_size : 0),
       pooled_query(context.prune_last ? max_tokens * context.query_width() : 0) {}
 
-CpuPass::CpuPass(const CpuPassContext& context, CpuPassBuffers* buffers, PackedBatch batch)
-    : context_(context), buffers_(buffers), batch_(std::move(batch)) {
+CpuPass::CpuPass(const CpuPassContext& context, const AllBuffers* buffers, PackedBatch batch)
+    : context_(context), all_buffers_(buffers), batch_(std::move(batch)) {
   positions_.reserve(batch_.token_ids.size());
   for (int s = 0; s < batch_.num_sequences(); ++s) {
     const int32_t length = batch_.cu_seqlens[s + 1] - batch_.cu_seqlens[s];
@@ -28,7 +28,18 @@ CpuPass::CpuPass(const CpuPassContext& context, CpuPassBuffers* buffers, PackedB
   Enter(Stage::kEmbed);
 }
 
-CpuPass::~CpuPass() { buffers_->in_use = false; }
+CpuPass::~CpuPass() {
+  if (buffers_ != nullptr) buffers_->in_use = false;
+}
+
+bool CpuPass::Claim() {
+  for (const std::unique_ptr<CpuPassBuffers>& buffers : *all_buffers_) {
+    if (buffers->in_use.exchange(true)) continue;
+    buffers_ = buffers.get();
+    return true;
+  }
+  return false;
+}
 
 int64_t CpuPass::PooledToken(int sequence) const {
   return batch_.cu_seqlens[sequence] + pooled_positions_[sequence];
@@ -80,6 +91,12 @@ void CpuPass::Step() {
     if (!AttendSome()) Enter(Stage::kFinishLayer);
     return;
   }
+  if (stage_ == Stage::kEncode) {
+    EncodeAll();
+    stage_ = Stage::kDone;
+    std::exchange(buffers_, nullptr)->in_use = false;
+    return;
+  }
   const int64_t hidden_size = context_.config.hidden_size;
   const int64_t begin = row_;
   const int64_t rows = std::min(context_.chunk_rows, num_rows_ - begin);
@@ -118,9 +135,10 @@ void CpuPass::Step() {
     }
     case Stage::kFinishRows:
       context_.model->FinishRows(rows, hidden);
-      if (last) Enter(Stage::kDone);
+      if (last) Enter(Stage::kEncode);
       break;
     case Stage::kAttend:
+    case Stage::kEncode:
     case Stage::kDone:
       break;
   }
@@ -181,15 +199,14 @@ bool CpuPass::AttendSome() {
   return next_span_ < spans_.size();
 }
 
-std::vector<absl::StatusOr<EncodedVector>> CpuPass::Finish() {
+void CpuPass::EncodeAll() {
   const int num_sequences = batch_.num_sequences();
-  std::vector<absl::StatusOr<EncodedVector>> results(num_sequences);
+  results_.resize(num_sequences);
   const int64_t hidden_size = context_.config.hidden_size;
   std::vector<float> vectors(static_cast<size_t>(num_sequences * hidden_size));
   cpu::ParallelFor(context_.pool, num_sequences, [&](int64_t s) {
-    results[s] = Encode(static_cast<int>(s), vectors.data() + s * hidden_size);
+    results_[s] = Encode(static_cast<int>(s), vectors.data() + s * hidden_size);
   });
-  return results;
 }
 
 absl::StatusOr<EncodedVector> CpuPass::Encode(int sequence, float* vector) {

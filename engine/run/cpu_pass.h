@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "engine/model/model_config.h"
@@ -69,16 +70,28 @@ struct CpuPassBuffers {
 
 class CpuPass : public Pass {
  public:
-  // Both must outlive this; `buffers` is in use, and freed on destruction.
-  CpuPass(const CpuPassContext& context, CpuPassBuffers* buffers, PackedBatch batch);
+  using AllBuffers = std::vector<std::unique_ptr<CpuPassBuffers>>;
+
+  // Both must outlive this. One of `buffers` is in use from Claim to completion or destruction.
+  CpuPass(const CpuPassContext& context, const AllBuffers* buffers, PackedBatch batch);
   ~CpuPass() override;
 
+  bool Claim() override;
   absl::StatusOr<bool> Run(int64_t max_us) override;
-  std::vector<absl::StatusOr<EncodedVector>> Finish() override;
+  std::vector<absl::StatusOr<EncodedVector>> Finish() override { return std::move(results_); }
 
  private:
   // In the order in which a layer goes through them; the first and the last but once.
-  enum class Stage { kEmbed, kProject, kProjectPooled, kAttend, kFinishLayer, kFinishRows, kDone };
+  enum class Stage {
+    kEmbed,
+    kProject,
+    kProjectPooled,
+    kAttend,
+    kFinishLayer,
+    kFinishRows,
+    kEncode,
+    kDone
+  };
 
   void Step();
   // To `stage`'s first row.
@@ -87,6 +100,7 @@ class CpuPass : public Pass {
   void ProjectPooledRows(int64_t begin, int64_t rows);
   // Attends from next_span_ on for about a step's worth; false when none is left.
   bool AttendSome();
+  void EncodeAll();
   absl::StatusOr<EncodedVector> Encode(int sequence, float* scratch);
 
   bool pruned() const { return context_.prune_last && layer_ == context_.config.num_layers - 1; }
@@ -98,7 +112,9 @@ class CpuPass : public Pass {
   int64_t PooledToken(int sequence) const;
 
   const CpuPassContext& context_;
-  CpuPassBuffers* const buffers_;
+  const AllBuffers* const all_buffers_;
+  // Null but from Claim to completion.
+  CpuPassBuffers* buffers_ = nullptr;
   const PackedBatch batch_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> pooled_positions_;
@@ -111,6 +127,7 @@ class CpuPass : public Pass {
   // What is left to attend to in this layer, the first perhaps in part.
   std::vector<cpu::AttentionSpan> spans_;
   size_t next_span_ = 0;
+  std::vector<absl::StatusOr<EncodedVector>> results_;
 };
 
 }  // namespace quiver

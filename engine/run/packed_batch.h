@@ -16,7 +16,7 @@ namespace quiver {
 // cu_seqlens.size() == outputs.size() + 1, cu_seqlens.front() == 0, cu_seqlens.back() ==
 // token_ids.size(); every id within the vocabulary; no sequence longer than
 // BackendInfo.max_sequence_tokens; in all no more than BackendInfo.max_batch_tokens, and no more
-// than max_second_batch_tokens while another pass is alive.
+// than max_second_batch_tokens while another pass has a place on the device.
 struct PackedBatch {
   std::vector<TokenId> token_ids;
   std::vector<int32_t> cu_seqlens = {0};

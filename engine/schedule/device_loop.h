@@ -3,9 +3,11 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/run/backend.h"
 #include "engine/schedule/scheduler_core.h"
@@ -13,7 +15,10 @@
 namespace quiver {
 
 // Does on a backend what a SchedulerCore decides, one action at a time. An exception of the backend
-// counts as a failed pass. To be driven by one thread.
+// counts as a failed pass.
+//
+// Step, Prepare and Answer may each be driven by a thread of its own, so that the device waits for
+// neither of the latter; or all by one, in any order.
 class DeviceLoop {
  public:
   // Nanoseconds since the epoch.
@@ -23,23 +28,71 @@ class DeviceLoop {
   // completion is delivered.
   DeviceLoop(SchedulerCore* core, absl::Mutex* mutex, Backend* backend, Clock clock);
 
-  // One action, and the delivery of what is then answered. Returns false if there was nothing to
-  // do.
-  bool Turn() ABSL_LOCKS_EXCLUDED(*mutex_);
+  // One action. Returns false if there was nothing to do.
+  bool Step() ABSL_LOCKS_EXCLUDED(*mutex_);
 
-  // Delivers what has been answered.
-  void Deliver() ABSL_LOCKS_EXCLUDED(*mutex_);
+  // Takes the results of passes that are complete, and delivers what has been answered. Returns
+  // whether there was such a pass.
+  bool Answer() ABSL_LOCKS_EXCLUDED(*mutex_);
+
+  // Has the backend prepare the batch that follows the running pass, if there is one. Returns
+  // whether there was.
+  bool Prepare() ABSL_LOCKS_EXCLUDED(*mutex_);
+
+  // A step, and its answers.
+  bool Turn() ABSL_LOCKS_EXCLUDED(*mutex_) {
+    const bool worked = Step();
+    return Answer() || worked;
+  }
+
+  // Answer and Prepare over and over, as there is work for them, until Stop() is called; what is to
+  // be answered then still is. `answered` is called after each Answer.
+  void KeepAnswering(const std::function<void()>& answered) ABSL_LOCKS_EXCLUDED(*mutex_);
+  void KeepPreparing() ABSL_LOCKS_EXCLUDED(*mutex_);
+  void Stop() ABSL_LOCKS_EXCLUDED(*mutex_);
 
  private:
-  void Begin(int seat, PackedBatch batch);
+  struct Ended {
+    uint64_t number = 0;
+    std::shared_ptr<Pass> pass;
+  };
+
+  // Passes whose results wait for Answer; beyond that Step takes them itself, as a backend has no
+  // room for more.
+  static constexpr size_t kMaxEnded = 1;
+
+  void Begin(SchedulerCore::Action action);
   void Run(int seat, int64_t max_us);
   void Fail(int seat, const absl::Status& error);
+  // The results of the pass that ended first; false if there is none.
+  bool TakeResults();
+  void Deliver();
+  bool HasAnswers() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(*mutex_) {
+    return !ended_.empty() || core_->has_completions();
+  }
 
   SchedulerCore* const core_ ABSL_PT_GUARDED_BY(*mutex_);
   absl::Mutex* const mutex_;
   Backend* const backend_;
   const Clock clock_;
-  std::array<std::unique_ptr<Pass>, SchedulerCore::kNumSeats> passes_;
+  // Of Step's thread: the end of the last pass, if there was something to do ever since.
+  int64_t idle_since_ = -1;
+
+  // Held while the backend begins or prepares a pass.
+  absl::Mutex begin_mutex_ ABSL_ACQUIRED_BEFORE(*mutex_);
+
+  // Shared with Prepare alone.
+  std::array<std::shared_ptr<Pass>, SchedulerCore::kNumSeats> passes_ ABSL_GUARDED_BY(*mutex_);
+  std::deque<Ended> ended_ ABSL_GUARDED_BY(*mutex_);
+  // What was prepared last; null if the backend could not. Valid while `preparing_` is false.
+  std::unique_ptr<Pass> prepared_ ABSL_GUARDED_BY(*mutex_);
+  bool preparing_ ABSL_GUARDED_BY(*mutex_) = false;
+  // When KeepPreparing will wake by itself.
+  int64_t wakes_at_ ABSL_GUARDED_BY(*mutex_) = 0;
+  bool stopped_ ABSL_GUARDED_BY(*mutex_) = false;
+  absl::CondVar prepared_changed_;
+  absl::CondVar answers_due_;
+  absl::CondVar preparation_due_;
 };
 
 }  // namespace quiver

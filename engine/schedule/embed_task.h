@@ -48,8 +48,9 @@ struct EmbedTask {
   // On whose behalf. The tenants of a lane get equal parts of it by tokens; within a tenant the
   // earliest deadline goes first.
   std::string tenant;
-  // Called exactly once, if and only if Submit accepted the task, on the scheduler's thread or on
-  // that of Drain or the destructor: must be quick, must not block and must not call the scheduler.
+  // Called exactly once, if and only if Submit accepted the task, on a thread of the scheduler's or
+  // on that of Drain or the destructor: must be quick, must not block and must not call the
+  // scheduler. Calls for different tasks may overlap.
   absl::AnyInvocable<void(TaskResult)> done;
 };
 

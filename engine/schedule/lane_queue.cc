@@ -13,11 +13,6 @@ namespace {
 // A batch is closed once this many jobs have been found not to fit.
 constexpr int kMaxMisfits = 16;
 
-uint64_t HashOf(const EmbedTask& task) {
-  return absl::HashOf(absl::MakeConstSpan(task.token_ids), task.output.dimensions,
-                      task.output.normalize, static_cast<int>(task.output.type));
-}
-
 // `job` may be null.
 void Prefetch(const Job* job) {
   constexpr size_t kCacheLine = 64;
@@ -48,9 +43,14 @@ LaneQueue::~LaneQueue() {
   while (tenants_.Next(&entry, &tenant)) Release(entry.job);
 }
 
-LaneQueue::Place LaneQueue::Find(const EmbedTask& task) const {
+uint64_t LaneQueue::HashOf(const EmbedTask& task) {
+  return absl::HashOf(absl::MakeConstSpan(task.token_ids), task.output.dimensions,
+                      task.output.normalize, static_cast<int>(task.output.type));
+}
+
+LaneQueue::Place LaneQueue::Find(const EmbedTask& task, uint64_t hash) const {
   Place place;
-  place.hash = HashOf(task);
+  place.hash = hash;
   const auto it = joinable_.find(place.hash);
   if (it != joinable_.end() && it->second->ids == task.token_ids &&
       it->second->output == task.output) {
@@ -222,9 +222,15 @@ std::vector<Job*> LaneQueue::SealRetry(int64_t most_tokens, int64_t now, bool* h
     for (const Job* job : retry_.front()) {
       if (job->state == Job::State::kRetrying) tokens += job->length();
     }
-    if (tokens > most_tokens) {
+    if (tokens > most_tokens && retry_.front().size() == 1) {
       *held = true;
       return {};
+    }
+    if (tokens > most_tokens) {
+      const std::vector<Job*> group = std::move(retry_.front());
+      retry_.pop_front();
+      AddHalves(group);
+      continue;
     }
     for (Job* job : retry_.front()) {
       if (job->state == Job::State::kRetrying && Prune(job, now, DropPoint::kQueue)) {
@@ -240,10 +246,12 @@ std::vector<Job*> LaneQueue::SealRetry(int64_t most_tokens, int64_t now, bool* h
 }
 
 std::vector<Job*> LaneQueue::Seal(const Budget& budget, const CostModel& cost, int64_t now) {
+  CostModel::Work work = budget.taken;
+  const bool begun = work.tokens > 0;
+  if (begun && has_returned()) return {};
   bool held = false;
   std::vector<Job*> batch = SealRetry(budget.most_tokens, now, &held);
   if (held || !batch.empty()) return batch;
-  CostModel::Work work;
   int misfits = 0;
   TaskQueue::Entry entry;
   Tenant* tenant;
@@ -257,11 +265,12 @@ std::vector<Job*> LaneQueue::Seal(const Budget& budget, const CostModel& cost, i
       continue;
     }
     const CostModel::Work with = work.With(job->length());
-    if (with.tokens > budget.most_tokens && batch.empty()) {
+    if (with.tokens > budget.most_tokens && !begun && batch.empty()) {
       tenants_.SetAside(tenant, entry, /*hold=*/true);
       break;
     }
-    if (!batch.empty() && (with.tokens > budget.tokens || cost.PredictUs(with) > budget.us)) {
+    if ((begun || !batch.empty()) &&
+        (with.tokens > budget.tokens || cost.PredictUs(with) > budget.us)) {
       // Who is passed over must not lose by it: never by a later deadline, and not again and again.
       const bool hold =
           lane_ == Lane::kInteractive || job->has_deadline || ++job->skips > kMaxSkips;
@@ -281,20 +290,30 @@ std::vector<Job*> LaneQueue::Seal(const Budget& budget, const CostModel& cost, i
   return batch;
 }
 
-void LaneQueue::Retry(const std::vector<Job*>& jobs) {
-  for (auto it = jobs.rbegin(); it != jobs.rend(); ++it) {
-    Job* job = *it;
-    job->state = Job::State::kRetrying;
-    ++job->entries;
-    joined_ -= std::exchange(job->joined, 0);
-    tasks_ += static_cast<int64_t>(job->waiters.size());
-    for (const Waiter& waiter : job->waiters) mortal_ += waiter.mortal();
-    tokens_ += job->length();
-    LinkOldest(job);
-  }
+void LaneQueue::TakeBack(Job* job) {
+  job->state = Job::State::kRetrying;
+  ++job->entries;
+  joined_ -= std::exchange(job->joined, 0);
+  tasks_ += static_cast<int64_t>(job->waiters.size());
+  for (const Waiter& waiter : job->waiters) mortal_ += waiter.mortal();
+  tokens_ += job->length();
+  LinkOldest(job);
+}
+
+void LaneQueue::AddHalves(const std::vector<Job*>& jobs) {
   const auto middle = jobs.begin() + static_cast<std::ptrdiff_t>(jobs.size() / 2);
   if (middle != jobs.end()) retry_.emplace_front(middle, jobs.end());
   if (middle != jobs.begin()) retry_.emplace_front(jobs.begin(), middle);
+}
+
+void LaneQueue::Retry(const std::vector<Job*>& jobs) {
+  for (auto it = jobs.rbegin(); it != jobs.rend(); ++it) TakeBack(*it);
+  AddHalves(jobs);
+}
+
+void LaneQueue::PutBack(const std::vector<Job*>& jobs) {
+  for (auto it = jobs.rbegin(); it != jobs.rend(); ++it) TakeBack(*it);
+  retry_.push_front(jobs);
 }
 
 }  // namespace quiver

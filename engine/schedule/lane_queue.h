@@ -29,6 +29,8 @@ class LaneQueue {
     int sequences = 0;
     double us = 0;
     int64_t most_tokens = std::numeric_limits<int64_t>::max();
+    // What the batch holds already; none of the sequences is then exempt.
+    CostModel::Work taken = {};
   };
 
   // Jobs without a deadline may be passed over, in the bulk lane, by smaller ones behind them that
@@ -49,7 +51,9 @@ class LaneQueue {
 
     bool running() const { return equal != nullptr && equal->state == Job::State::kRunning; }
   };
-  Place Find(const EmbedTask& task) const;
+  // `hash` is HashOf(task), which needs no lock.
+  Place Find(const EmbedTask& task, uint64_t hash) const;
+  static uint64_t HashOf(const EmbedTask& task);
 
   // Takes a task that Excess() found room for.
   void Add(EmbedTask&& task, const Place& place, int64_t now);
@@ -61,12 +65,16 @@ class LaneQueue {
   int64_t TokensAhead(const EmbedTask& task, const Place& place, int64_t now) const;
 
   // Removes the next batch: jobs that are wanted, in order, as many as `budget` allows. Empty only
-  // if the queue is then empty, or what comes first has more than most_tokens. What is left of a
-  // failed pass comes first and alone.
+  // if the queue is then empty, or what comes first has more than most_tokens, or there is room for
+  // nothing more beside what is taken. What is left of a failed pass comes first and alone.
   std::vector<Job*> Seal(const Budget& budget, const CostModel& cost, int64_t now);
 
   // Takes back jobs of a failed pass, in their order there, to be tried again in two halves.
   void Retry(const std::vector<Job*>& jobs);
+  // Takes back jobs that were not run after all; they come first, as one batch if it may be.
+  void PutBack(const std::vector<Job*>& jobs);
+  // Whether the next batch is what was taken back.
+  bool has_returned() const { return !retry_.empty(); }
 
   // Ends a job that Seal gave out.
   void Finish(Job* job, absl::StatusOr<EncodedVector> result, int64_t now);
@@ -75,8 +83,8 @@ class LaneQueue {
   void GiveUp(Job* job, const absl::Status& status, int64_t now);
 
   // Answers the waiters of a job that Seal gave out who cancelled or whose deadline has passed.
-  // Returns false, and the job is gone, if that was the last.
-  bool KeepRunning(Job* job, int64_t now);
+  // Returns false, and the job is gone, if that was the last. `where` is what the observer is told.
+  bool KeepRunning(Job* job, int64_t now, DropPoint where = DropPoint::kRunning);
 
   // The same for up to `limit` waiting jobs; goes round all of them from call to call.
   void Sweep(int64_t now, int limit);
@@ -106,6 +114,8 @@ class LaneQueue {
   // The queue has let go of one entry of `job`.
   void Release(Job* job);
   void Start(Job* job, int64_t now);
+  void TakeBack(Job* job);
+  void AddHalves(const std::vector<Job*>& jobs);
   // False if none is left; the job is then kDone, to be deleted when no entry refers to it.
   bool Prune(Job* job, int64_t now, DropPoint where);
   void Drop(Job* job, Waiter& waiter, const absl::Status& status, int64_t now, DropPoint where);

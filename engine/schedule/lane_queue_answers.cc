@@ -37,8 +37,8 @@ void LaneQueue::GiveUp(Job* job, const absl::Status& status, int64_t now) {
   if (job->entries == 0) delete job;
 }
 
-bool LaneQueue::KeepRunning(Job* job, int64_t now) {
-  if (Prune(job, now, DropPoint::kRunning)) return true;
+bool LaneQueue::KeepRunning(Job* job, int64_t now, DropPoint where) {
+  if (Prune(job, now, where)) return true;
   if (job->entries == 0) delete job;
   return false;
 }
@@ -47,7 +47,7 @@ void LaneQueue::Drop(Job* job, Waiter& waiter, const absl::Status& status, int64
                      DropPoint where) {
   const int64_t started = where == DropPoint::kRunning ? job->started : now;
   completions_->push_back({std::move(waiter.done), Result(status, waiter.submitted, started, now)});
-  if (where == DropPoint::kQueue) {
+  if (job->state == Job::State::kQueued || job->state == Job::State::kRetrying) {
     --tasks_;
     mortal_ -= waiter.mortal();
   }

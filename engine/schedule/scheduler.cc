@@ -1,5 +1,7 @@
 #include "engine/schedule/scheduler.h"
 
+#include <algorithm>
+#include <array>
 #include <thread>
 #include <utility>
 
@@ -16,13 +18,17 @@ namespace quiver {
 namespace {
 
 constexpr char kRetryDelayUrl[] = "quiver/retry_delay_ns";
+// Tasks that are submitted under one lock: the device's thread waits no longer than that takes.
+constexpr size_t kTasksAtOnce = 64;
 
 class ThreadedScheduler : public Scheduler {
  public:
   ThreadedScheduler(const Options& options, Backend* backend, SchedulerObserver* observer)
       : core_(options, backend->info(), observer),
         loop_(&core_, &mutex_, backend, [] { return absl::GetCurrentTimeNanos(); }),
-        thread_([this] { Drive(); }) {}
+        answering_([this] { loop_.KeepAnswering([this] { OnAnswered(); }); }),
+        preparing_([this] { loop_.KeepPreparing(); }),
+        driving_([this] { Drive(); }) {}
 
   ~ThreadedScheduler() override {
     {
@@ -32,15 +38,36 @@ class ThreadedScheduler : public Scheduler {
       stop_ = true;
       wake_.Signal();
     }
-    loop_.Deliver();
-    thread_.join();
+    loop_.Answer();
+    driving_.join();
+    loop_.Stop();
+    preparing_.join();
+    answering_.join();
   }
 
   absl::Status Submit(EmbedTask&& task) override {
+    const uint64_t hash = LaneQueue::HashOf(task);
     absl::MutexLock lock(&mutex_);
-    absl::Status status = core_.Submit(std::move(task), absl::GetCurrentTimeNanos());
+    absl::Status status = core_.Submit(std::move(task), hash, absl::GetCurrentTimeNanos());
     if (asleep_ && status.ok()) wake_.Signal();
     return status;
+  }
+
+  std::vector<absl::Status> SubmitMany(absl::Span<EmbedTask> tasks) override {
+    std::vector<absl::Status> out;
+    out.reserve(tasks.size());
+    for (; !tasks.empty(); tasks.remove_prefix(std::min(tasks.size(), kTasksAtOnce))) {
+      const absl::Span<EmbedTask> some = tasks.subspan(0, kTasksAtOnce);
+      std::array<uint64_t, kTasksAtOnce> hashes;
+      std::transform(some.begin(), some.end(), hashes.begin(), LaneQueue::HashOf);
+      absl::MutexLock lock(&mutex_);
+      const int64_t now = absl::GetCurrentTimeNanos();
+      for (size_t i = 0; i < some.size(); ++i) {
+        out.push_back(core_.Submit(std::move(some[i]), hashes[i], now));
+        if (asleep_ && out.back().ok()) wake_.Signal();
+      }
+    }
+    return out;
   }
 
   bool Drain(absl::Time deadline) override {
@@ -59,12 +86,9 @@ class ThreadedScheduler : public Scheduler {
         core_.FailRunning(Stopped(), now);
       }
     }
-    loop_.Deliver();
-    if (!all) {
-      // Others may drain as well, and the scheduler's thread may hang.
-      absl::MutexLock lock(&mutex_);
-      if (core_.idle()) idle_.SignalAll();
-    }
+    loop_.Answer();
+    // Others may drain as well, and a thread of the scheduler's may hang.
+    OnAnswered();
     return all;
   }
 
@@ -78,14 +102,19 @@ class ThreadedScheduler : public Scheduler {
     return absl::UnavailableError("the server stopped before this was computed");
   }
 
+  // Tasks have been answered; those of a pass that failed are to be tried again.
+  void OnAnswered() {
+    absl::MutexLock lock(&mutex_);
+    if (drainers_ > 0 && core_.idle()) idle_.SignalAll();
+    if (asleep_ && (stop_ || !core_.quiet())) wake_.Signal();
+  }
+
   void Drive() {
     for (;;) {
-      const bool worked = loop_.Turn();
+      if (loop_.Step()) continue;
       absl::MutexLock lock(&mutex_);
-      if (drainers_ > 0 && core_.idle()) idle_.SignalAll();
-      if (worked) continue;
       while (core_.quiet()) {
-        if (stop_) return;
+        if (stop_ && !core_.finishing()) return;
         asleep_ = true;
         wake_.Wait(&mutex_);
         asleep_ = false;
@@ -101,7 +130,9 @@ class ThreadedScheduler : public Scheduler {
   bool asleep_ ABSL_GUARDED_BY(mutex_) = false;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   int drainers_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::thread thread_;
+  std::thread answering_;
+  std::thread preparing_;
+  std::thread driving_;
 };
 
 }  // namespace

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "engine/run/backend.h"
 #include "engine/schedule/cost_model.h"
 #include "engine/schedule/embed_task.h"
@@ -29,6 +31,9 @@ struct BatchReport {
   // Time on the device, and what the cost model had said; the latter is zero before the first pass.
   absl::Duration duration;
   absl::Duration predicted;
+  // How long the device stood still before it since the end of the pass before; absent if there was
+  // nothing to do meanwhile.
+  std::optional<absl::Duration> gap;
   // How many times another pass ran between two of its steps.
   int overtaken = 0;
   // False if the pass failed as a whole.
@@ -82,7 +87,7 @@ struct QueueSnapshot {
   LaneState lanes[kNumLanes];
   // At most two.
   std::vector<PassState> passes;
-  // Sums over the passes.
+  // Tasks of the passes and of those that are complete and not answered yet; tokens of the passes.
   int running_tasks = 0;
   int running_tokens = 0;
   bool draining = false;
@@ -90,7 +95,9 @@ struct QueueSnapshot {
 };
 
 // Queues tasks and runs them on a backend in batches that are sealed at the moment the device can
-// take them. One thread of its own drives the backend. All methods are thread-safe.
+// take them. A thread of its own drives the backend; a second prepares the next batch near the end
+// of a pass, a third answers tasks, so that the device waits for neither. All methods are
+// thread-safe.
 //
 // - Interactive work overtakes a running bulk pass between two of its steps; bulk work keeps its
 //   share of the device while both have work, and all of it otherwise.
@@ -100,7 +107,7 @@ struct QueueSnapshot {
 //   first of their tenants' turns comes.
 // - A pass that fails is run again in halves until the sequences at fault stand alone, so that only
 //   they fail. A backend that throws is one that fails. One that never returns from a call holds
-//   the scheduler's thread: Drain still fails every task by its deadline, the destructor waits.
+//   a scheduler's thread: Drain still fails every task by its deadline, the destructor waits.
 class Scheduler {
  public:
   // What a task without a deadline counts as, for the order of a tenant's tasks.
@@ -131,7 +138,7 @@ class Scheduler {
   // `backend` and `observer` (may be null) must outlive the scheduler.
   static absl::StatusOr<std::unique_ptr<Scheduler>> Create(Options options, Backend* backend,
                                                            SchedulerObserver* observer);
-  // Fails what is queued with UNAVAILABLE, lets the running passes end, and joins the thread.
+  // Fails what is queued with UNAVAILABLE, lets the running passes end, and joins the threads.
   virtual ~Scheduler() = default;
 
   // Takes the task if and only if OK is returned; its `done` is then called exactly once, whatever
@@ -140,6 +147,8 @@ class Scheduler {
   // has passed or would before what is ahead of the task is done, INVALID_ARGUMENT for a task that
   // breaks EmbedTask's contract.
   virtual absl::Status Submit(EmbedTask&& task) = 0;
+  // The same for each of them in order, which costs less: their answers.
+  virtual std::vector<absl::Status> SubmitMany(absl::Span<EmbedTask> tasks) = 0;
 
   // Takes no more tasks, and waits until all accepted ones are done or `deadline` passes; what is
   // left then, running or not, is failed with UNAVAILABLE. Returns whether nothing was left.

@@ -23,6 +23,10 @@ constexpr double kLongShare = 0.5;
 constexpr double kOvertakeRatio = 4;
 // A batch is allowed this many times a pass's fixed cost, so that most of its time is work.
 constexpr double kFixedCosts = 8;
+// The next batch is prepared when a pass has this much left to go, and this part of the whole: what
+// packing takes, and how far off the prediction may be.
+constexpr double kPrepareAheadUs = 1000;
+constexpr double kPrepareAheadPart = 1.0 / 8;
 // What a pass leaves of the weight of earlier ones in the measured throughput.
 constexpr double kThroughputDecay = 0.9;
 
@@ -46,7 +50,7 @@ SchedulerCore::SchedulerCore(const Scheduler::Options& options, const BackendInf
 SchedulerCore::~SchedulerCore() = default;
 
 bool SchedulerCore::HasWork(Lane which) const {
-  if (!lane(which).empty()) return true;
+  if (!lane(which).empty() || (prepared_.has_value() && prepared_->lane == which)) return true;
   for (const Seat& seat : seats_) {
     if (seat.taken && seat.lane == which) return true;
   }
@@ -65,10 +69,12 @@ double SchedulerCore::InteractiveBudgetUs() const {
 }
 
 SchedulerCore::Action SchedulerCore::Next(int64_t now) {
-  if (now - last_sweep_ >= kSweepInterval) {
+  // Not between two passes, when the device waits.
+  if (now - last_sweep_ >= kSweepInterval && AnySeatTaken()) {
     const int64_t intervals = std::min((now - last_sweep_) / kSweepInterval, kMaxSweepIntervals);
     last_sweep_ = now;
     for (auto& queue : lanes_) queue->Sweep(now, static_cast<int>(intervals) * kSweepJobs);
+    if (prepared_.has_value()) PrunePrepared(now);
   }
   Action action;
   for (int i = 0; i < kNumSeats; ++i) {
@@ -83,7 +89,7 @@ SchedulerCore::Action SchedulerCore::Next(int64_t now) {
   const Seat& back = seats_[kBack];
   if (back.taken && back.lane == Lane::kBulk) {
     if (BulkIsOwed(front.taken ? kStepsAmidPass : 1) && HasWork(Lane::kInteractive)) {
-      return Run(kBack);
+      return Run(kBack, now);
     }
   } else if (!back.taken && BulkIsOwed(front.taken ? kStepsAmidPass : 1)) {
     if (BeginBulk(now, &action)) return action;
@@ -92,20 +98,28 @@ SchedulerCore::Action SchedulerCore::Next(int64_t now) {
   if (front.taken) {
     const bool back_turn = back.taken && back.lane == Lane::kInteractive &&
                            back_credit_us_ >= static_cast<double>(options_.step_budget_us) / 2;
-    return Run(back_turn ? kBack : kFront);
+    return Run(back_turn ? kBack : kFront, now);
   }
-  if (back.taken) return Run(kBack);
+  if (back.taken) return Run(kBack, now);
   if (BeginBulk(now, &action)) return action;
   return action;
 }
 
-SchedulerCore::Action SchedulerCore::Run(int seat) {
+SchedulerCore::Action SchedulerCore::Run(int seat, int64_t now) {
   if (last_run_ >= 0 && last_run_ != seat) {
     Seat& other = seats_[last_run_];
     if (other.taken && other.spent_ns > 0) ++other.overtaken;
   }
   last_run_ = seat;
   contended_ = HasWork(Lane::kInteractive) && HasWork(Lane::kBulk);
+  Seat& running = seats_[seat];
+  running.running = true;
+  if (prepared_.has_value()) {
+    prepare_at_ = kNever;
+  } else {
+    const double ahead_us = std::max(kPrepareAheadUs, running.predicted_us * kPrepareAheadPart);
+    prepare_at_ = now + static_cast<int64_t>(std::max(0.0, running.LeftUs() - ahead_us) * 1e3);
+  }
   Action action;
   action.kind = Action::Kind::kRun;
   action.seat = seat;
@@ -113,26 +127,74 @@ SchedulerCore::Action SchedulerCore::Run(int seat) {
   return action;
 }
 
-int SchedulerCore::TokenLimit() const {
-  const bool second = seats_[kFront].taken || seats_[kBack].taken;
+int SchedulerCore::TokenLimit(bool second) const {
   return second && backend_.max_second_batch_tokens > 0 ? backend_.max_second_batch_tokens
                                                         : backend_.max_batch_tokens;
 }
 
+LaneQueue::Budget SchedulerCore::BudgetOf(Lane which, bool second) const {
+  const int limit = TokenLimit(second);
+  const double us = which == Lane::kInteractive
+                        ? InteractiveBudgetUs()
+                        : std::max(absl::ToDoubleMicroseconds(options_.bulk_batch_time),
+                                   kFixedCosts * cost_.fixed_us());
+  return {std::min(batch_tokens_, limit), backend_.max_batch_sequences, us, limit};
+}
+
+void SchedulerCore::PrunePrepared(int64_t now) {
+  LaneQueue& queue = lane(prepared_->lane);
+  std::erase_if(prepared_->jobs, [&](Job* job) {
+    const int64_t length = job->length();
+    if (queue.KeepRunning(job, now, DropPoint::kQueue)) return false;
+    prepared_->work.tokens -= length;
+    prepared_->work.pairs -= length * length;
+    prepared_->pruned = true;
+    return true;
+  });
+  if (prepared_->jobs.empty()) prepared_.reset();
+}
+
+void SchedulerCore::PutBackPrepared() {
+  if (!prepared_.has_value()) return;
+  lane(prepared_->lane).PutBack(prepared_->jobs);
+  prepared_.reset();
+}
+
+std::vector<Job*> SchedulerCore::TakeBatch(Lane which, const LaneQueue::Budget& budget, int64_t now,
+                                           Action::Prepared* what) {
+  LaneQueue& queue = lane(which);
+  if (!prepared_.has_value() || prepared_->lane != which) return queue.Seal(budget, cost_, now);
+  *what = Action::Prepared::kDiscard;
+  PrunePrepared(now);
+  // What has room alone may have none beside another pass.
+  if (prepared_.has_value() && prepared_->work.tokens > budget.most_tokens) PutBackPrepared();
+  if (!prepared_.has_value()) return queue.Seal(budget, cost_, now);
+  Prepared prepared = *std::exchange(prepared_, std::nullopt);
+  std::vector<Job*> more;
+  if (prepared.open && !queue.empty()) {
+    LaneQueue::Budget rest = budget;
+    rest.taken = prepared.work;
+    rest.sequences -= static_cast<int>(prepared.jobs.size());
+    more = queue.Seal(rest, cost_, now);
+  }
+  if (!prepared.pruned && more.empty()) *what = Action::Prepared::kUse;
+  prepared.jobs.insert(prepared.jobs.end(), more.begin(), more.end());
+  return std::move(prepared.jobs);
+}
+
 bool SchedulerCore::BeginInteractive(int64_t now, Action* action) {
   LaneQueue& queue = lane(Lane::kInteractive);
-  if (queue.empty()) return false;
+  const bool prepared = prepared_.has_value() && prepared_->lane == Lane::kInteractive;
+  if (queue.empty() && !prepared) return false;
   const Seat& back = seats_[kBack];
-  const int limit = TokenLimit();
-  LaneQueue::Budget budget{std::min(batch_tokens_, limit), backend_.max_batch_sequences,
-                           InteractiveBudgetUs(), limit};
+  LaneQueue::Budget budget = BudgetOf(Lane::kInteractive, AnySeatTaken());
   if (back.taken && back.lane == Lane::kInteractive) {
-    const double left_us = back.predicted_us - static_cast<double>(back.spent_ns) / 1e3;
-    budget.us = std::min(budget.us, left_us / kOvertakeRatio);
+    budget.us = std::min(budget.us, back.LeftUs() / kOvertakeRatio);
+    if (prepared) PutBackPrepared();
     const CostModel::Work head = queue.Head(now);
     if (head.tokens == 0 || cost_.PredictUs(head) > budget.us) return false;
   }
-  std::vector<Job*> jobs = queue.Seal(budget, cost_, now);
+  std::vector<Job*> jobs = TakeBatch(Lane::kInteractive, budget, now, &action->prepared);
   if (jobs.empty()) return false;
   CostModel::Work work;
   for (const Job* job : jobs) work = work.With(job->length());
@@ -143,16 +205,54 @@ bool SchedulerCore::BeginInteractive(int64_t now, Action* action) {
 }
 
 bool SchedulerCore::BeginBulk(int64_t now, Action* action) {
-  LaneQueue& queue = lane(Lane::kBulk);
-  if (queue.empty()) return false;
-  const double us = std::max(absl::ToDoubleMicroseconds(options_.bulk_batch_time),
-                             kFixedCosts * cost_.fixed_us());
-  const int limit = TokenLimit();
-  std::vector<Job*> jobs = queue.Seal(
-      {std::min(batch_tokens_, limit), backend_.max_batch_sequences, us, limit}, cost_, now);
+  const bool prepared = prepared_.has_value() && prepared_->lane == Lane::kBulk;
+  if (lane(Lane::kBulk).empty() && !prepared) return false;
+  std::vector<Job*> jobs =
+      TakeBatch(Lane::kBulk, BudgetOf(Lane::kBulk, AnySeatTaken()), now, &action->prepared);
   if (jobs.empty()) return false;
   Occupy(kBack, Lane::kBulk, std::move(jobs), now, action);
   return true;
+}
+
+bool SchedulerCore::NextLane(int running, Lane* which) const {
+  const bool other = seats_[1 - running].taken;
+  const bool interactive = !lane(Lane::kInteractive).empty();
+  const bool bulk = !lane(Lane::kBulk).empty();
+  // A long interactive pass in the back seat lets only short ones by, of which it is not known yet
+  // how short they must be.
+  if (running == kFront && other) {
+    *which = Lane::kInteractive;
+    return interactive && seats_[kBack].lane == Lane::kBulk;
+  }
+  if (running == kBack && other) {
+    *which = Lane::kBulk;
+    return bulk;
+  }
+  *which = interactive && !(bulk && BulkIsOwed(1)) ? Lane::kInteractive : Lane::kBulk;
+  return interactive || bulk;
+}
+
+std::optional<SchedulerCore::Preparation> SchedulerCore::Prepare(int64_t now) {
+  prepare_at_ = kNever;
+  if (prepared_.has_value() || last_run_ < 0) return std::nullopt;
+  const Seat& running = seats_[last_run_];
+  Lane which;
+  if (!running.taken || !running.running || !NextLane(last_run_, &which)) return std::nullopt;
+  LaneQueue& queue = lane(which);
+  // What is left of a failed pass stays alone.
+  const bool returned = queue.has_returned();
+  std::vector<Job*> jobs = queue.Seal(BudgetOf(which, seats_[1 - last_run_].taken), cost_, now);
+  if (jobs.empty()) return std::nullopt;
+  Prepared& prepared = prepared_.emplace();
+  prepared.lane = which;
+  prepared.open = !returned && queue.empty();
+  Preparation out;
+  out.seat = last_run_;
+  for (const Job* job : jobs) prepared.work = prepared.work.With(job->length());
+  out.batch.token_ids.reserve(static_cast<size_t>(prepared.work.tokens));
+  for (const Job* job : jobs) out.batch.Append(job->ids, job->output);
+  prepared.jobs = std::move(jobs);
+  return out;
 }
 
 void SchedulerCore::Occupy(int seat_number, Lane lane, std::vector<Job*> jobs, int64_t now,
@@ -165,7 +265,10 @@ void SchedulerCore::Occupy(int seat_number, Lane lane, std::vector<Job*> jobs, i
   seat.sequences = seat.wanted = static_cast<int>(jobs.size());
   action->kind = Action::Kind::kBegin;
   action->seat = seat_number;
-  for (const Job* job : jobs) seat.work = seat.work.With(job->length());
+  for (Job* job : jobs) {
+    job->started = now;
+    seat.work = seat.work.With(job->length());
+  }
   action->batch.token_ids.reserve(static_cast<size_t>(seat.work.tokens));
   for (const Job* job : jobs) action->batch.Append(job->ids, job->output);
   seat.predicted_us = cost_.PredictUs(seat.work);
@@ -184,9 +287,10 @@ bool SchedulerCore::DropUnwanted(int seat_number, int64_t now) {
   return seat.wanted > 0;
 }
 
-void SchedulerCore::Ran(int seat_number, int64_t spent_ns) {
+void SchedulerCore::Ran(int seat_number, int64_t spent_ns, int64_t gap_ns) {
   Seat& seat = seats_[seat_number];
   seat.spent_ns += spent_ns;
+  if (gap_ns >= 0) seat.gap_ns = gap_ns;
   const double us = static_cast<double>(spent_ns) / 1e3;
   if (!HasWork(Lane::kBulk)) {
     bulk_credit_us_ = 0;
@@ -210,37 +314,46 @@ void SchedulerCore::Report(const Seat& seat, bool ok) {
   report.token_budget = batch_tokens_;
   report.duration = absl::Nanoseconds(seat.spent_ns);
   report.predicted = absl::Microseconds(seat.predicted_us);
+  if (seat.gap_ns >= 0) report.gap = absl::Nanoseconds(seat.gap_ns);
   report.overtaken = seat.overtaken;
   report.ok = ok;
   observer_->OnBatch(report);
 }
 
-void SchedulerCore::Finished(int seat_number, std::vector<absl::StatusOr<EncodedVector>> results,
-                             int64_t now) {
+uint64_t SchedulerCore::Complete(int seat_number) {
   Seat& seat = seats_[seat_number];
-  if (results.size() != seat.jobs.size()) {
-    Failed(seat_number,
-           absl::InternalError(absl::StrCat("the backend gave ", results.size(), " results for ",
-                                            seat.jobs.size(), " sequences")),
-           now);
-    return;
-  }
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (seat.jobs[i] != nullptr) {
-      lane(seat.lane).Finish(seat.jobs[i], std::move(results[i]), now);
-    }
-  }
   const double us = static_cast<double>(seat.spent_ns) / 1e3;
   cost_.Observe(seat.work, us);
   recent_tokens_ = kThroughputDecay * recent_tokens_ + static_cast<double>(seat.work.tokens);
   recent_pairs_ = kThroughputDecay * recent_pairs_ + static_cast<double>(seat.work.pairs);
   recent_us_ = kThroughputDecay * recent_us_ + us;
+  finishing_.push_back({next_number_, std::exchange(seat, Seat())});
+  return next_number_++;
+}
+
+void SchedulerCore::Finished(uint64_t number, absl::StatusOr<Results> results, int64_t now) {
+  const auto it = std::find_if(finishing_.begin(), finishing_.end(),
+                               [&](const Finishing& f) { return f.number == number; });
+  Seat seat = std::move(it->seat);
+  finishing_.erase(it);
+  if (results.ok() && results->size() != seat.jobs.size()) {
+    results = absl::InternalError(absl::StrCat("the backend gave ", results->size(),
+                                               " results for ", seat.jobs.size(), " sequences"));
+  }
+  if (!results.ok()) return Fail(std::move(seat), results.status(), now);
+  for (size_t i = 0; i < results->size(); ++i) {
+    if (seat.jobs[i] != nullptr) {
+      lane(seat.lane).Finish(seat.jobs[i], std::move((*results)[i]), now);
+    }
+  }
   Report(seat, true);
-  seat = Seat();
 }
 
 void SchedulerCore::Failed(int seat_number, const absl::Status& error, int64_t now) {
-  Seat& seat = seats_[seat_number];
+  Fail(std::exchange(seats_[seat_number], Seat()), error, now);
+}
+
+void SchedulerCore::Fail(Seat seat, const absl::Status& error, int64_t now) {
   Report(seat, false);
   const bool alone = seat.sequences == 1;
   std::erase(seat.jobs, nullptr);
@@ -249,30 +362,36 @@ void SchedulerCore::Failed(int seat_number, const absl::Status& error, int64_t n
   } else if (!seat.jobs.empty()) {
     lane(seat.lane).Finish(seat.jobs[0], error, now);
   }
-  seat = Seat();
 }
 
 void SchedulerCore::FailWaiting(const absl::Status& status, int64_t now) {
+  PutBackPrepared();
   for (auto& queue : lanes_) queue->FailAll(status, now);
 }
 
 void SchedulerCore::FailRunning(const absl::Status& status, int64_t now) {
-  for (Seat& seat : seats_) {
+  const auto give_up = [&](Seat& seat) {
     for (Job*& job : seat.jobs) {
       if (job != nullptr) lane(seat.lane).GiveUp(job, status, now);
       job = nullptr;
     }
     seat.wanted = 0;
-  }
+  };
+  for (Seat& seat : seats_) give_up(seat);
+  for (Finishing& finishing : finishing_) give_up(finishing.seat);
 }
 
 bool SchedulerCore::quiet() const {
-  return std::all_of(lanes_.begin(), lanes_.end(), [](const auto& q) { return q->empty(); }) &&
+  return !prepared_.has_value() &&
+         std::all_of(lanes_.begin(), lanes_.end(), [](const auto& q) { return q->empty(); }) &&
          std::none_of(seats_.begin(), seats_.end(), [](const Seat& s) { return s.taken; });
 }
 
 bool SchedulerCore::idle() const {
-  return std::all_of(lanes_.begin(), lanes_.end(), [](const auto& q) { return q->empty(); }) &&
+  return !prepared_.has_value() &&
+         std::all_of(finishing_.begin(), finishing_.end(),
+                     [](const Finishing& f) { return f.seat.wanted == 0; }) &&
+         std::all_of(lanes_.begin(), lanes_.end(), [](const auto& q) { return q->empty(); }) &&
          std::all_of(seats_.begin(), seats_.end(), [](const Seat& s) { return s.wanted == 0; }) &&
          completions_.empty() && undelivered_ == 0;
 }

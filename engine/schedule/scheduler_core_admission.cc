@@ -36,13 +36,13 @@ absl::Status SchedulerCore::Refuse(Lane lane, absl::Status status) {
   return status;
 }
 
-absl::Status SchedulerCore::Submit(EmbedTask&& task, int64_t now) {
+absl::Status SchedulerCore::Submit(EmbedTask&& task, uint64_t hash, int64_t now) {
   if (absl::Status s = CheckTask(task); !s.ok()) return s;
   if (draining_) {
     return Refuse(task.lane, absl::UnavailableError("the server takes no more work"));
   }
   LaneQueue& queue = lane(task.lane);
-  const LaneQueue::Place place = queue.Find(task);
+  const LaneQueue::Place place = queue.Find(task, hash);
   const int64_t deadline = ToNanos(task.deadline);
   if (deadline != kNever) {
     if (deadline <= now) {
@@ -88,7 +88,10 @@ double SchedulerCore::RunningUs(Lane which) const {
   for (int i = 0; i < kNumSeats; ++i) {
     const Seat& seat = seats_[i];
     if (seat.wanted == 0 || (which == Lane::kInteractive && i == kBack)) continue;
-    us += std::max(0.0, seat.predicted_us - static_cast<double>(seat.spent_ns) / 1e3);
+    us += seat.LeftUs();
+  }
+  if (prepared_.has_value() && (which == Lane::kBulk || prepared_->lane == which)) {
+    us += cost_.PredictUs(prepared_->work);
   }
   return us;
 }
@@ -118,6 +121,14 @@ QueueSnapshot SchedulerCore::Snapshot(int64_t now) const {
       state.oldest_age = absl::Nanoseconds(std::max<int64_t>(0, now - queue.oldest()));
     }
     state.predicted_wait = absl::Microseconds(PredictWaitUs(static_cast<Lane>(i), queue.tokens()));
+    if (prepared_.has_value() && prepared_->lane == static_cast<Lane>(i)) {
+      for (const Job* job : prepared_->jobs) {
+        state.tasks += static_cast<int64_t>(job->waiters.size());
+        state.oldest_age = std::max(state.oldest_age,
+                                    absl::Nanoseconds(std::max<int64_t>(0, now - job->submitted)));
+      }
+      state.tokens += prepared_->work.tokens;
+    }
   }
   for (const Seat& seat : seats_) {
     if (!seat.taken) continue;
@@ -135,6 +146,11 @@ QueueSnapshot SchedulerCore::Snapshot(int64_t now) const {
     out.running_tasks += pass.tasks;
     out.running_tokens += pass.tokens;
     out.passes.push_back(pass);
+  }
+  for (const Finishing& finishing : finishing_) {
+    for (const Job* job : finishing.seat.jobs) {
+      if (job != nullptr) out.running_tasks += static_cast<int>(job->waiters.size());
+    }
   }
   out.draining = draining_;
   out.cost_model = cost_;

@@ -197,6 +197,7 @@ TEST_F(MetricsTest, BatchesShowTheirSizeOccupancyAndPrediction) {
   batch.duration = absl::Milliseconds(15);
   batch.predicted = absl::Milliseconds(10);
   batch.overtaken = 3;
+  batch.gap = absl::Microseconds(30);
   metrics_.scheduler_observer()->OnBatch(batch);
   batch.ok = false;
   metrics_.scheduler_observer()->OnBatch(batch);
@@ -213,6 +214,8 @@ TEST_F(MetricsTest, BatchesShowTheirSizeOccupancyAndPrediction) {
   EXPECT_EQ(scraped["quiver_batch_actual_to_predicted_ratio_count" + lane], 1);
   EXPECT_DOUBLE_EQ(scraped["quiver_batch_actual_to_predicted_ratio_sum" + lane], 1.5);
   EXPECT_EQ(scraped["quiver_padding_tokens_total"], 0);
+  EXPECT_EQ(scraped["quiver_device_gap_seconds_count" + lane], 2);
+  EXPECT_DOUBLE_EQ(scraped["quiver_device_gap_seconds_sum" + lane], 60e-6);
   EXPECT_DOUBLE_EQ(scraped["quiver_device_busy_seconds_total"], 0.030);
   EXPECT_NEAR(scraped["quiver_device_busy_ratio"], 0.030 / 60, 1e-9);
 }

@@ -100,14 +100,22 @@ EncodedVector FakeVector(absl::Span<const TokenId> ids, const OutputSpec& spec) 
 
 class FakeBackend::FakePass : public Pass {
  public:
-  FakePass(FakeBackend* backend, PackedBatch batch, size_t index)
-      : backend_(backend),
-        batch_(std::move(batch)),
-        index_(index),
-        left_us_(backend->CostUs(batch_)) {
+  FakePass(FakeBackend* backend, PackedBatch batch)
+      : backend_(backend), batch_(std::move(batch)), left_us_(backend->CostUs(batch_)) {}
+  ~FakePass() override { Leave(); }
+
+  absl::Status Enter(bool prepared) {
+    if (absl::Status s = backend_->CheckPlace(batch_); !s.ok()) return s;
+    if (backend_->options_.keep_records) index_ = backend_->Record(batch_, prepared);
+    if (backend_->options_.on_begin) {
+      if (absl::Status s = backend_->options_.on_begin(batch_); !s.ok()) return s;
+    }
     ++backend_->alive_;
+    has_place_ = true;
+    return absl::OkStatus();
   }
-  ~FakePass() override { --backend_->alive_; }
+
+  bool Claim() override { return Enter(/*prepared=*/true).ok(); }
 
   absl::StatusOr<bool> Run(int64_t max_us) override {
     double spent_us = 0;
@@ -123,7 +131,9 @@ class FakeBackend::FakePass : public Pass {
       left_us_ -= step_us;
       // A remainder below a nanosecond is rounding, not work.
     } while (left_us_ > 1e-3 && spent_us < static_cast<double>(max_us));
-    return left_us_ <= 1e-3;
+    if (left_us_ > 1e-3) return false;
+    Leave();
+    return true;
   }
 
   std::vector<absl::StatusOr<EncodedVector>> Finish() override {
@@ -147,9 +157,14 @@ class FakeBackend::FakePass : public Pass {
   }
 
  private:
+  void Leave() {
+    if (std::exchange(has_place_, false)) --backend_->alive_;
+  }
+
   FakeBackend* const backend_;
   const PackedBatch batch_;
-  const size_t index_;
+  size_t index_ = 0;
+  bool has_place_ = false;
   double left_us_;
   int step_ = 0;
 };
@@ -163,48 +178,62 @@ FakeBackend::FakeBackend(Options options) : options_(std::move(options)) {
   info_.max_second_batch_tokens = options_.max_second_batch_tokens;
 }
 
-absl::Status FakeBackend::Check(const PackedBatch& batch) const {
-  const auto broken = [](auto&&... what) {
-    return absl::FailedPreconditionError(absl::StrCat("broken batch: ", what...));
-  };
-  if (batch.num_sequences() < 1) return broken("no sequence");
-  if (batch.num_sequences() > options_.max_batch_sequences) {
-    return broken(batch.num_sequences(), " sequences");
+namespace {
+
+template <typename... What>
+absl::Status Broken(const What&... what) {
+  return absl::FailedPreconditionError(absl::StrCat("broken batch: ", what...));
+}
+
+}  // namespace
+
+absl::Status FakeBackend::Check(const PackedBatch& batch, const Options& options) {
+  if (batch.num_sequences() < 1) return Broken("no sequence");
+  if (batch.num_sequences() > options.max_batch_sequences) {
+    return Broken(batch.num_sequences(), " sequences");
   }
-  if (batch.num_tokens() > options_.max_batch_tokens) return broken(batch.num_tokens(), " tokens");
+  if (batch.num_tokens() > options.max_batch_tokens) return Broken(batch.num_tokens(), " tokens");
   if (batch.cu_seqlens.size() != batch.outputs.size() + 1 || batch.cu_seqlens.front() != 0 ||
       batch.cu_seqlens.back() != batch.num_tokens()) {
-    return broken("cu_seqlens");
+    return Broken("cu_seqlens");
   }
   for (int s = 0; s < batch.num_sequences(); ++s) {
     const int length = batch.cu_seqlens[s + 1] - batch.cu_seqlens[s];
-    if (length < 1 || length > options_.max_sequence_tokens) {
-      return broken("sequence ", s, " of ", length, " tokens");
+    if (length < 1 || length > options.max_sequence_tokens) {
+      return Broken("sequence ", s, " of ", length, " tokens");
     }
   }
-  if (alive_ >= 2) return broken("a third pass");
+  return absl::OkStatus();
+}
+
+absl::Status FakeBackend::CheckPlace(const PackedBatch& batch) const {
+  if (alive_ >= 2) return Broken("a third pass");
   if (alive_ == 1 && options_.max_second_batch_tokens > 0 &&
       batch.num_tokens() > options_.max_second_batch_tokens) {
-    return broken(batch.num_tokens(), " tokens beside another pass");
+    return Broken(batch.num_tokens(), " tokens beside another pass");
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Pass>> FakeBackend::Begin(PackedBatch batch) {
-  if (absl::Status s = Check(batch); !s.ok()) return s;
-  const size_t index = options_.keep_records ? Record(batch) : 0;
-  if (options_.on_begin) {
-    if (absl::Status s = options_.on_begin(batch); !s.ok()) return s;
-  }
-  return std::make_unique<FakePass>(this, std::move(batch), index);
+  if (absl::Status s = Check(batch, options_); !s.ok()) return s;
+  auto pass = std::make_unique<FakePass>(this, std::move(batch));
+  if (absl::Status s = pass->Enter(/*prepared=*/false); !s.ok()) return s;
+  return pass;
 }
 
-size_t FakeBackend::Record(const PackedBatch& batch) {
+absl::StatusOr<std::unique_ptr<Pass>> FakeBackend::Prepare(PackedBatch batch, const Pass&) {
+  if (absl::Status s = Check(batch, options_); !s.ok()) return s;
+  return std::make_unique<FakePass>(this, std::move(batch));
+}
+
+size_t FakeBackend::Record(const PackedBatch& batch, bool prepared) {
   PassRecord record;
   for (int s = 0; s < batch.num_sequences(); ++s) {
     record.lengths.push_back(batch.cu_seqlens[s + 1] - batch.cu_seqlens[s]);
   }
   record.tokens = batch.num_tokens();
+  record.prepared = prepared;
   absl::MutexLock lock(&mutex_);
   passes_.push_back(std::move(record));
   return passes_.size() - 1;

@@ -3,6 +3,7 @@
 #ifndef QUIVER_TESTS_TESTING_FAKE_BACKEND_H_
 #define QUIVER_TESTS_TESTING_FAKE_BACKEND_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -44,9 +45,10 @@ class FakeBackend : public Backend {
     // Whether passes are recorded, which takes memory without end.
     bool keep_records = true;
 
-    // Hooks, all optional, all called on the thread that drives the backend. They may block (a hung
-    // device) or throw (a broken one). Not OK from the first two fails the pass, from the third the
-    // sequence alone.
+    // Hooks, all optional, called on the threads that drive the backend, `on_sequence` perhaps
+    // while another is. They may block (a hung device) or throw (a broken one). Not OK from the
+    // first two fails the pass, from the third the sequence alone. `on_begin` is also asked when a
+    // prepared pass is claimed.
     std::function<absl::Status(const PackedBatch&)> on_begin = nullptr;
     // `step` counts from 0.
     std::function<absl::Status(const PackedBatch&, int step)> on_step = nullptr;
@@ -57,6 +59,8 @@ class FakeBackend : public Backend {
   struct PassRecord {
     std::vector<int> lengths;
     int tokens = 0;
+    // Whether Prepare made it.
+    bool prepared = false;
     bool finished = false;
   };
 
@@ -64,8 +68,9 @@ class FakeBackend : public Backend {
 
   const BackendInfo& info() const override { return info_; }
   // FAILED_PRECONDITION, and no pass, if `batch` breaks an invariant of PackedBatch, is too large
-  // beside another pass, or two passes are alive.
+  // beside another pass, or two passes have places.
   absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override;
+  absl::StatusOr<std::unique_ptr<Pass>> Prepare(PackedBatch batch, const Pass& before) override;
 
   // Microseconds that a pass over `batch` takes.
   double CostUs(const PackedBatch& batch) const;
@@ -78,14 +83,17 @@ class FakeBackend : public Backend {
  private:
   class FakePass;
 
-  absl::Status Check(const PackedBatch& batch) const;
+  // What is wrong with the batch, and with where it is to go.
+  static absl::Status Check(const PackedBatch& batch, const Options& options);
+  absl::Status CheckPlace(const PackedBatch& batch) const;
   // The record's index.
-  size_t Record(const PackedBatch& batch);
+  size_t Record(const PackedBatch& batch, bool prepared);
   void Spend(double us);
 
   const Options options_;
   BackendInfo info_;
-  int alive_ = 0;
+  // Passes that have a place.
+  std::atomic<int> alive_{0};
   mutable absl::Mutex mutex_;
   std::vector<PassRecord> passes_ ABSL_GUARDED_BY(mutex_);
 };

@@ -29,6 +29,7 @@ class CudaBackend : public Backend {
 
   const BackendInfo& info() const override { return info_; }
   absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override;
+  absl::StatusOr<std::unique_ptr<Pass>> Prepare(PackedBatch batch, const Pass& before) override;
 
  private:
   absl::Status PlanMemory(const ModelConfig& config, const WeightLayout& layout,
@@ -37,6 +38,8 @@ class CudaBackend : public Backend {
   void MakeExecutor(const ModelConfig& config, const CudaBackendOptions& options);
   absl::Status WarmUp();
   absl::Status Account(const CudaOptions& options);
+  // A pass without a place yet, for a region that is free, or will be: `free`, unless null.
+  absl::StatusOr<std::unique_ptr<CudaPass>> Make(const PackedBatch& batch, const PassRegion* free);
 
   CudaDevice device_;
   ForwardShape shape_;
@@ -234,26 +237,44 @@ absl::Status CudaBackend::Account(const CudaOptions& options) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Pass>> CudaBackend::Begin(PackedBatch batch) {
-  // The scheduler's thread need not be the one that loaded.
+absl::StatusOr<std::unique_ptr<CudaPass>> CudaBackend::Make(const PackedBatch& batch,
+                                                            const PassRegion* free) {
+  // The calling thread need not be the one that loaded.
   const absl::Status chosen = CudaStatus(cudaSetDevice(device_.ordinal), "choosing the device");
   if (!chosen.ok()) return chosen;
   // What a graph may run goes where graphs are; what does not fit there has the first region, which
-  // is free as nothing else is alive.
+  // is free as no other pass has a place.
   const bool graph = FindBucket(graphs_->buckets(), batch.num_tokens(), batch.num_sequences()) >= 0;
   PassRegion* const regions[] = {graph ? second_.get() : first_.get(),
                                  graph ? first_.get() : second_.get()};
   for (PassRegion* region : regions) {
-    if (region->in_use || batch.num_tokens() > region->limits().tokens ||
+    if ((region->in_use && region != free) || batch.num_tokens() > region->limits().tokens ||
         batch.num_sequences() > region->limits().sequences) {
       continue;
     }
+    PassMemory* memory = region->TakeMemory();
+    if (memory == nullptr) continue;
     return std::make_unique<CudaPass>(*executor_, region == second_.get() ? graphs_.get() : nullptr,
-                                      region, batch);
+                                      region, memory, batch);
   }
   return absl::FailedPreconditionError(
       absl::StrCat("a pass of ", batch.num_tokens(), " tokens in ", batch.num_sequences(),
-                   " sequences has no room beside those that are alive"));
+                   " sequences has no room beside those that are there"));
+}
+
+absl::StatusOr<std::unique_ptr<Pass>> CudaBackend::Begin(PackedBatch batch) {
+  absl::StatusOr<std::unique_ptr<CudaPass>> pass = Make(batch, nullptr);
+  if (!pass.ok()) return pass.status();
+  if (!(*pass)->Claim()) return absl::InternalError("a free place was taken");
+  return *std::move(pass);
+}
+
+absl::StatusOr<std::unique_ptr<Pass>> CudaBackend::Prepare(PackedBatch batch, const Pass& before) {
+  const auto* running = dynamic_cast<const CudaPass*>(&before);
+  if (running == nullptr) return absl::InvalidArgumentError("not a pass of this backend");
+  absl::StatusOr<std::unique_ptr<CudaPass>> pass = Make(batch, running->region());
+  if (!pass.ok()) return pass.status();
+  return *std::move(pass);
 }
 
 }  // namespace

@@ -48,17 +48,22 @@ absl::Status CudaGraphs::CaptureOne(const CudaExecutor& executor, const GraphBuc
   const DeviceBatch device =
       MakePaddedBatch(batch, options.shape, options.pooling, options.attention, bucket);
   std::vector<int64_t> offsets;
-  FillInput(batch, device, options.shape, options.pooling, region_->host_input(), &offsets);
-  const int64_t output_bytes =
-      CudaExecutor::OutputBytes(*region_, bucket.sequences * options.shape.hidden * 4);
+  PassMemory* memory = region_->TakeMemory();
+  if (memory == nullptr) return absl::InternalError("graphs are captured while passes run");
+  FillInput(batch, device, options.shape, options.pooling, memory->input.get(), &offsets);
+  CudaCalls calls;
+  calls(region_->CopyInput(*memory, device.input.bytes), "copying a pass's input");
+  calls(cudaStreamSynchronize(region_->stream()), "copying a pass's input");
+  memory->in_use = false;
+  if (!calls.ok()) return calls.status();
 
   graphs_.push_back(nullptr);
   const absl::Status status =
-      Record(executor, device, executor.Ops(device, *region_), output_bytes, &graphs_.back());
+      Record(executor, device, executor.Ops(device, *region_), &graphs_.back());
   if (!status.ok() || !executor.CanDecode(device, *region_)) return status;
   graphs_.push_back(nullptr);
   const absl::Status decodes =
-      Record(executor, device, executor.DecodeOps(device), output_bytes, &graphs_.back());
+      Record(executor, device, executor.DecodeOps(device), &graphs_.back());
   if (!decodes.ok()) return decodes;
   const absl::StatusOr<float> steps_ms = FastestMs(*(graphs_.end() - 2));
   if (!steps_ms.ok()) return steps_ms.status();
@@ -71,14 +76,11 @@ absl::Status CudaGraphs::CaptureOne(const CudaExecutor& executor, const GraphBuc
 }
 
 absl::Status CudaGraphs::Record(const CudaExecutor& executor, const DeviceBatch& batch,
-                                const std::vector<PassOp>& ops, int64_t output_bytes,
-                                cudaGraphExec_t* executable) const {
+                                const std::vector<PassOp>& ops, cudaGraphExec_t* executable) const {
   const cudaStream_t stream = region_->stream();
   CudaCalls calls;
   const auto enqueue = [&] {
-    calls(region_->CopyInput(batch.input.bytes), "copying a pass's input");
     for (const PassOp& op : ops) calls(executor.Enqueue(op, batch, *region_));
-    calls(region_->CopyOutput(output_bytes), "copying a pass's output");
   };
   enqueue();
   calls(cudaStreamSynchronize(stream), "running a pass");

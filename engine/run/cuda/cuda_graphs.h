@@ -27,17 +27,16 @@ class CudaGraphs {
   ~CudaGraphs();
 
   const std::vector<GraphBucket>& buckets() const { return buckets_; }
-  // Copies the region's input in, runs the bucket's pass and copies all of its output out.
+  // Puts the bucket's pass on the region's stream, between the copies of its input and its output.
   absl::Status Launch(int bucket) const;
 
  private:
   explicit CudaGraphs(PassRegion* region)
       : region_(region), buckets_(GraphBuckets(region->limits())) {}
   absl::Status CaptureOne(const CudaExecutor& executor, const GraphBucket& bucket);
-  // A graph of `ops` between the copies in and out, run once.
+  // A graph of `ops`, run once.
   absl::Status Record(const CudaExecutor& executor, const DeviceBatch& batch,
-                      const std::vector<PassOp>& ops, int64_t output_bytes,
-                      cudaGraphExec_t* executable) const;
+                      const std::vector<PassOp>& ops, cudaGraphExec_t* executable) const;
   absl::StatusOr<float> FastestMs(cudaGraphExec_t graph) const;
 
   PassRegion* const region_;

@@ -16,9 +16,12 @@ constexpr double kMaxStepUs = 2700;
 }  // namespace
 
 CudaPass::CudaPass(const CudaExecutor& executor, const CudaGraphs* graphs, PassRegion* region,
-                   const PackedBatch& batch)
-    : executor_(executor), graphs_(graphs), region_(region), outputs_(batch.outputs) {
-  region->in_use = true;
+                   PassMemory* memory, const PackedBatch& batch)
+    : executor_(executor),
+      graphs_(graphs),
+      region_(region),
+      memory_(memory),
+      outputs_(batch.outputs) {
   const CudaExecutor::Options& options = executor.options();
   if (graphs != nullptr) {
     bucket_ = FindBucket(graphs->buckets(), batch.num_tokens(), batch.num_sequences());
@@ -32,32 +35,37 @@ CudaPass::CudaPass(const CudaExecutor& executor, const CudaGraphs* graphs, PassR
     ops_ = executor.Ops(batch_, *region);
     step_ends_ = CutSteps(ops_, kMaxStepUs);
   }
-  FillInput(batch, batch_, options.shape, options.pooling, region->host_input(), &offsets_);
+  FillInput(batch, batch_, options.shape, options.pooling, memory->input.get(), &offsets_);
 }
 
 CudaPass::~CudaPass() {
   // What is under way still reads and writes the region.
   if (launched_ > ended_) cudaStreamSynchronize(region_->stream());
-  region_->in_use = false;
+  if (has_region_) region_->in_use = false;
+  memory_->in_use = false;
 }
+
+bool CudaPass::Claim() { return has_region_ = !region_->in_use.exchange(true); }
 
 absl::Status CudaPass::LaunchNext() {
   const auto step = static_cast<size_t>(launched_);
   CudaCalls calls;
   // Counted first: after an error something may be under way.
   ++launched_;
+  if (bucket_ < 0) {
+    calls(cudaEventRecord(region_->begin(launched_ - 1), region_->stream()), "timing a step");
+  }
+  if (step == 0) calls(region_->CopyInput(*memory_, batch_.input.bytes), "copying a pass's input");
   if (bucket_ >= 0) {
     calls(graphs_->Launch(bucket_));
   } else {
-    calls(cudaEventRecord(region_->begin(launched_ - 1), region_->stream()), "timing a step");
-    if (step == 0) calls(region_->CopyInput(batch_.input.bytes), "copying a pass's input");
     for (size_t i = step == 0 ? 0 : step_ends_[step - 1]; i < step_ends_[step]; ++i) {
       calls(executor_.Enqueue(ops_[i], batch_, *region_));
     }
-    if (step + 1 == step_ends_.size()) {
-      calls(region_->CopyOutput(CudaExecutor::OutputBytes(*region_, offsets_.back())),
-            "copying a pass's output");
-    }
+  }
+  if (step + 1 == step_ends_.size()) {
+    calls(region_->CopyOutput(*memory_, CudaExecutor::OutputBytes(*region_, offsets_.back())),
+          "copying a pass's output");
   }
   calls(cudaEventRecord(region_->end(launched_ - 1), region_->stream()), "recording a step");
   return calls.status();
@@ -89,11 +97,14 @@ absl::StatusOr<bool> CudaPass::Run(int64_t max_us) {
     if (std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count() >= max_us) break;
   }
   if (!status_.ok()) return status_;
-  return ended_ == num_steps;
+  if (ended_ < num_steps) return false;
+  has_region_ = false;
+  region_->in_use = false;
+  return true;
 }
 
 std::vector<absl::StatusOr<EncodedVector>> CudaPass::Finish() {
-  const std::byte* output = region_->host_output();
+  const std::byte* output = memory_->output.get();
   const auto* results = reinterpret_cast<const PoolResult*>(output);
   const std::byte* vectors = output + CudaExecutor::OutputBytes(*region_, 0);
   std::vector<absl::StatusOr<EncodedVector>> encoded;

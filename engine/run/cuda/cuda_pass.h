@@ -19,11 +19,16 @@ namespace quiver {
 // before the end, at most PassRegion::kStepsInFlight - 1 steps are still under way.
 class CudaPass : public Pass {
  public:
-  // All must outlive this. `region` is in use until this is destroyed. `graphs` are the region's,
-  // or null.
+  // All must outlive this. `memory` is the region's, in use until this is destroyed. `graphs` are
+  // the region's, or null. The region is in use from Claim until the pass is complete, or
+  // destroyed.
   CudaPass(const CudaExecutor& executor, const CudaGraphs* graphs, PassRegion* region,
-           const PackedBatch& batch);
+           PassMemory* memory, const PackedBatch& batch);
   ~CudaPass() override;
+
+  const PassRegion* region() const { return region_; }
+
+  bool Claim() override;
 
   absl::StatusOr<bool> Run(int64_t max_us) override;
   std::vector<double> StepMs() const override { return step_ms_; }
@@ -36,6 +41,8 @@ class CudaPass : public Pass {
   const CudaExecutor& executor_;
   const CudaGraphs* const graphs_;
   PassRegion* const region_;
+  PassMemory* const memory_;
+  bool has_region_ = false;
   const std::vector<OutputSpec> outputs_;
   // -1: by steps.
   int bucket_ = -1;

@@ -26,7 +26,10 @@ absl::Status RunOnce(const CudaExecutor& executor, const std::vector<int64_t>& l
     if (tokens == 0) break;
     batch.Append(std::vector<TokenId>(static_cast<size_t>(tokens), 0), {.dimensions = 1});
   }
-  CudaPass pass(executor, nullptr, region, batch);
+  PassMemory* memory = region->TakeMemory();
+  if (memory == nullptr) return absl::InternalError("kernels are loaded while passes run");
+  CudaPass pass(executor, nullptr, region, memory, batch);
+  pass.Claim();
   for (;;) {
     const absl::StatusOr<bool> done = pass.Run(0);
     if (!done.ok()) return done.status();

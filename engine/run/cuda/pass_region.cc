@@ -14,12 +14,14 @@ absl::StatusOr<std::unique_ptr<PassRegion>> PassRegion::Create(Kind kind, const 
   region->layout_ = ActivationLayout(shape, limits);
   region->device_ = device;
   const ActivationLayout& layout = region->layout_;
-  absl::StatusOr<PinnedMemory> input = AllocatePinned(layout.input_bytes, "a pass's input");
-  if (!input.ok()) return input.status();
-  absl::StatusOr<PinnedMemory> output = AllocatePinned(layout.output_bytes, "a pass's output");
-  if (!output.ok()) return output.status();
-  region->host_input_ = *std::move(input);
-  region->host_output_ = *std::move(output);
+  for (PassMemory& memory : region->memory_) {
+    absl::StatusOr<PinnedMemory> input = AllocatePinned(layout.input_bytes, "a pass's input");
+    if (!input.ok()) return input.status();
+    absl::StatusOr<PinnedMemory> output = AllocatePinned(layout.output_bytes, "a pass's output");
+    if (!output.ok()) return output.status();
+    memory.input = *std::move(input);
+    memory.output = *std::move(output);
+  }
 
   CudaCalls calls;
   int least = 0;
@@ -57,13 +59,20 @@ PassRegion::~PassRegion() {
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
-cudaError_t PassRegion::CopyInput(int64_t bytes) const {
-  return cudaMemcpyAsync(device(layout_.input), host_input_.get(), static_cast<size_t>(bytes),
+PassMemory* PassRegion::TakeMemory() {
+  for (PassMemory& memory : memory_) {
+    if (!memory.in_use.exchange(true)) return &memory;
+  }
+  return nullptr;
+}
+
+cudaError_t PassRegion::CopyInput(const PassMemory& memory, int64_t bytes) const {
+  return cudaMemcpyAsync(device(layout_.input), memory.input.get(), static_cast<size_t>(bytes),
                          cudaMemcpyHostToDevice, stream_);
 }
 
-cudaError_t PassRegion::CopyOutput(int64_t bytes) const {
-  return cudaMemcpyAsync(host_output_.get(), device(layout_.results), static_cast<size_t>(bytes),
+cudaError_t PassRegion::CopyOutput(const PassMemory& memory, int64_t bytes) const {
+  return cudaMemcpyAsync(memory.output.get(), device(layout_.results), static_cast<size_t>(bytes),
                          cudaMemcpyDeviceToHost, stream_);
 }
 

@@ -1,10 +1,12 @@
-// What one pass at a time runs in: its part of the arena, pinned memory and a stream.
+// What one pass at a time runs in: its part of the arena and a stream; and the pinned memory of
+// those that come before and after it as well.
 #ifndef QUIVER_ENGINE_RUN_CUDA_PASS_REGION_H_
 #define QUIVER_ENGINE_RUN_CUDA_PASS_REGION_H_
 
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -16,8 +18,18 @@
 
 namespace quiver {
 
+// What a pass is copied from and to: layout().input_bytes and layout().output_bytes, pinned. One
+// pass's from its making to its destruction.
+struct PassMemory {
+  PinnedMemory input;
+  PinnedMemory output;
+  std::atomic<bool> in_use{false};
+};
+
 class PassRegion {
  public:
+  // Passes that may exist at once: one is prepared, one runs, two are complete.
+  static constexpr int kPasses = 4;
   // Steps that may be on their way to the device at once: one runs, one waits behind it.
   static constexpr int kStepsInFlight = 2;
 
@@ -41,19 +53,19 @@ class PassRegion {
   // Of the step that is the `number`th of its pass.
   cudaEvent_t begin(int64_t number) const { return begins_[number % kStepsInFlight]; }
   cudaEvent_t end(int64_t number) const { return ends_[number % kStepsInFlight]; }
-  // layout().input_bytes and layout().output_bytes, pinned.
-  std::byte* host_input() const { return host_input_.get(); }
-  const std::byte* host_output() const { return host_output_.get(); }
+  // Null if all are in use. Free it by setting `in_use` to false.
+  PassMemory* TakeMemory();
   template <typename T = std::byte>
   T* device(int64_t offset) const {
     return reinterpret_cast<T*>(device_ + offset);
   }
 
   // Put on the stream: `bytes` of the input, and of the output.
-  cudaError_t CopyInput(int64_t bytes) const;
-  cudaError_t CopyOutput(int64_t bytes) const;
+  cudaError_t CopyInput(const PassMemory& memory, int64_t bytes) const;
+  cudaError_t CopyOutput(const PassMemory& memory, int64_t bytes) const;
 
-  bool in_use = false;
+  // By the pass that has its place here.
+  std::atomic<bool> in_use{false};
 
  private:
   PassRegion() = default;
@@ -61,8 +73,7 @@ class PassRegion {
   PassLimits limits_;
   ActivationLayout layout_;
   std::byte* device_ = nullptr;
-  PinnedMemory host_input_;
-  PinnedMemory host_output_;
+  std::array<PassMemory, kPasses> memory_;
   cudaStream_t stream_ = nullptr;
   std::array<cudaEvent_t, kStepsInFlight> begins_ = {};
   std::array<cudaEvent_t, kStepsInFlight> ends_ = {};

@@ -110,8 +110,11 @@ class Rig {
   void RunAll();
   // Turns while `more`; false if there was nothing left to do before that.
   bool RunWhile(const std::function<bool()>& more);
+  // The parts of a turn, as threads of their own do them in any order.
+  bool Step() { return loop_.Step(); }
+  bool Prepare() { return loop_.Prepare(); }
   // Answers what has been decided outside of a turn.
-  void Deliver() { loop_.Deliver(); }
+  void Deliver() { loop_.Answer(); }
 
   int64_t now() const { return absl::ToUnixNanos(clock.Now()); }
   QueueSnapshot Snapshot() {

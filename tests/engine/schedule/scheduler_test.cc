@@ -137,6 +137,50 @@ TEST(SchedulerTest, TheDestructorFailsWhatWaitsAndLetsWhatRunsEnd) {
   EXPECT_EQ(answers.Of(StatusCode::kOk), 1);
 }
 
+TEST(SchedulerTest, ACompletionThatTakesLongDoesNotHoldUpTheDevice) {
+  absl::Notification second_runs;
+  int passes = 0;
+  FakeBackend backend(
+      {.max_batch_tokens = 10, .max_sequence_tokens = 10, .on_step = [&](const PackedBatch&, int) {
+         if (++passes == 2) second_runs.Notify();
+         return absl::OkStatus();
+       }});
+  auto scheduler = Make(&backend);
+  Answers answers;
+  EmbedTask slow;
+  slow.token_ids = Ids(10);
+  slow.output.dimensions = 4;
+  slow.done = [&](TaskResult) { second_runs.WaitForNotification(); };
+  ASSERT_TRUE(scheduler->Submit(std::move(slow)).ok());
+  ASSERT_TRUE(scheduler->Submit(answers.Task(Ids(10, 2))).ok());
+  answers.AwaitCount(1);
+  EXPECT_EQ(answers.Of(StatusCode::kOk), 1);
+}
+
+TEST(SchedulerTest, ManyTasksAreTakenOrRefusedEachForItself) {
+  HeldDevice device;
+  auto scheduler = Make(&device.backend, {.max_queued_tasks = 100});
+  Answers answers;
+  ASSERT_TRUE(scheduler->Submit(answers.Task(Ids(10))).ok());
+  device.reached.WaitForNotification();
+  std::vector<EmbedTask> tasks;
+  for (int i = 0; i < 200; ++i) tasks.push_back(answers.Task(Ids(10, i + 2)));
+  tasks[7].token_ids.clear();
+  const std::vector<absl::Status> statuses = scheduler->SubmitMany(absl::MakeSpan(tasks));
+  ASSERT_EQ(statuses.size(), 200u);
+  EXPECT_EQ(statuses[7].code(), StatusCode::kInvalidArgument);
+  int taken = 0;
+  for (size_t i = 0; i < statuses.size(); ++i) {
+    taken += statuses[i].ok();
+    if (absl::IsResourceExhausted(statuses[i])) {
+      EXPECT_EQ(tasks[i].token_ids.size(), 10u);
+    }
+  }
+  EXPECT_EQ(taken, 100);
+  device.go.Notify();
+  answers.AwaitCount(101);
+}
+
 TEST(SchedulerTest, WrongOptionsAreRefused) {
   FakeBackend backend({});
   const auto code = [&](Scheduler::Options options) {
