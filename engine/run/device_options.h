@@ -56,6 +56,9 @@ struct CudaOptions {
   std::string cache_dir;
   // Random weights made on the device in place of a checkpoint's, for measurements of speed.
   bool dummy_weights = false;
+  // Of random weights, the matrices are int4 with scales for groups of so many columns: 32, 64 or
+  // 128. 0: they are of the dtype.
+  int dummy_int4_group = 0;
 };
 
 }  // namespace quiver

@@ -29,6 +29,8 @@
 namespace quiver {
 namespace {
 
+// What most int4 checkpoints have.
+constexpr int kInt4Group = 128;
 constexpr char kDefaultShape[] = "qwen3-embedding-4b";
 constexpr char kDefaultRows[] = "64x512,mixed,1x32768,1x32,32x32";
 constexpr char kModelGroup[] = "Model (--shape, or --model)";
@@ -38,6 +40,7 @@ struct BenchFlags {
   std::string shape;
   std::string model_dir;
   std::string load_format = "auto";
+  std::string quantization = "none";
   int num_layers = 0;
   std::string rows = kDefaultRows;
   int batch_tokens = 0;
@@ -90,8 +93,13 @@ absl::StatusOr<std::unique_ptr<Backend>> Load(const BenchFlags& flags, bool on_c
     if (!made.ok()) return made.status();
     weights = *std::move(made);
   }
+  if (flags.quantization != "none" && (!flags.dummy() || on_cpu)) {
+    return absl::InvalidArgumentError(
+        "--quantization is for random weights on a CUDA device; a checkpoint says its own");
+  }
   BackendOptions options = flags.backend;
   options.cuda.dummy_weights = flags.dummy();
+  if (flags.quantization == "int4") options.cuda.dummy_int4_group = kInt4Group;
   options.max_batch_tokens = flags.batch_tokens;
   // A row that is too long for the model is told apart later; the others run.
   options.max_input_tokens = std::min(longest, config->max_positions);
@@ -101,6 +109,7 @@ absl::StatusOr<std::unique_ptr<Backend>> Load(const BenchFlags& flags, bool on_c
   report->load_s = absl::ToDoubleSeconds(absl::Now() - start);
   report->model = flags.shape.empty() ? flags.model_dir : flags.shape;
   report->config = *config;
+  if (flags.quantization != "none") report->config.quantization = flags.quantization;
   report->dtype = flags.dtype;
   report->random_weights = flags.dummy();
   for (const ModelTensor& tensor : ModelTensors(*config)) {
@@ -108,6 +117,11 @@ absl::StatusOr<std::unique_ptr<Backend>> Load(const BenchFlags& flags, bool on_c
   }
   if (weights != nullptr) report->weight_bytes = weights->num_bytes();
   report->backend = (*backend)->info();
+  if (flags.quantization != "none") {
+    for (const MemoryUse& use : report->backend.memory) {
+      if (use.purpose == "weights") report->weight_bytes = use.bytes;
+    }
+  }
   return backend;
 }
 
@@ -218,6 +232,14 @@ void AddEngineFlags(CLI::App* command, BenchFlags* flags) {
                    "auto: the weights of --model; dummy: random ones of its config.json's shape")
       ->check(CLI::IsMember({"auto", "dummy"}))
       ->type_name("FORMAT")
+      ->capture_default_str()
+      ->group(kModelGroup);
+  command
+      ->add_option(
+          "--quantization", flags->quantization,
+          "Of random weights on a CUDA device: none, or int4 with scales for groups of 128")
+      ->check(CLI::IsMember({"none", "int4"}))
+      ->type_name("SCHEME")
       ->capture_default_str()
       ->group(kModelGroup);
   command->add_option("--layers", flags->num_layers, "Layers (default: the model's)")

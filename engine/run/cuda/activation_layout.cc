@@ -22,6 +22,9 @@ constexpr Size kSizes[] = {{8192, 4096}, {8192, 2048}, {4096, 4096}, {4096, 2048
                            {4096, 1024}, {2048, 2048}, {2048, 1024}, {1024, 1024}};
 // Of the second pass: it is seldom longer.
 constexpr int64_t kSecondChunkTokens = 1024;
+// Where memory is so short that both are the smallest, weights are expanded in parts: in two in the
+// first pass, and of so many bytes in the second, which seldom has enough rows to need them.
+constexpr int64_t kSecondExpandedBytes = int64_t{24} << 20;
 
 // Arrays one after another.
 class Cursor {
@@ -46,6 +49,7 @@ ActivationPlan PlanOf(const ForwardShape& shape, const ActivationRequest& reques
     pass.tokens = pass_tokens;
     pass.chunk_tokens = std::min(pass_tokens, chunk_tokens);
     pass.few_rows_bytes = request.few_rows_bytes;
+    pass.expanded_bytes = request.expanded_bytes;
     pass.sequences = std::min(pass.chunk_tokens, kMaxBatchSequences);
     return pass;
   };
@@ -53,6 +57,10 @@ ActivationPlan PlanOf(const ForwardShape& shape, const ActivationRequest& reques
   plan.first = limits(tokens, size.chunk_tokens);
   plan.second = limits(std::min(tokens, size.second_tokens), kSecondChunkTokens);
   plan.second.decoder_bytes = request.decoder_bytes;
+  if (&size == std::end(kSizes) - 1) {
+    plan.first.expanded_bytes = (request.expanded_bytes + 1) / 2;
+    plan.second.expanded_bytes = std::min(request.expanded_bytes, kSecondExpandedBytes);
+  }
   plan.bytes =
       ActivationLayout(shape, plan.first).bytes + ActivationLayout(shape, plan.second).bytes;
   return plan;
@@ -95,6 +103,7 @@ ActivationLayout::ActivationLayout(const ForwardShape& shape, const PassLimits& 
   counters = cursor.Take(2 * static_cast<int64_t>(sizeof(int32_t)));
   few_rows = cursor.Take(limits.few_rows_bytes);
   decoder = cursor.Take(limits.decoder_bytes);
+  expanded = cursor.Take(limits.expanded_bytes);
   workspace = cursor.Take(kWorkspaceBytes);
   bytes = cursor.end();
 }

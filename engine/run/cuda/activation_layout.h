@@ -37,6 +37,9 @@ struct PassLimits {
   int64_t few_rows_bytes = 0;
   // What all layers in one launch work in; 0 where they do not run so.
   int64_t decoder_bytes = 0;
+  // For weights that are expanded to 16 bits before a product, as a whole or in parts; 0 where none
+  // is.
+  int64_t expanded_bytes = 0;
 };
 
 // Attention tiles that `tokens` in `sequences` may need.
@@ -74,6 +77,7 @@ struct ActivationLayout {
   int64_t counters = 0;         // int32 [2], attention's
   int64_t few_rows = 0;         // few_rows_bytes, zero before the first pass, as the counters
   int64_t decoder = 0;          // decoder_bytes, likewise
+  int64_t expanded = 0;         // expanded_bytes
   int64_t workspace = 0;        // kWorkspaceBytes
   int64_t bytes = 0;
   int64_t input_bytes = 0;
@@ -95,7 +99,8 @@ struct ActivationRequest {
   // Tokens of a step's chunk are at most this, so that a step is short.
   int64_t max_chunk_tokens = 0;
   int64_t few_rows_bytes = 0;
-  int64_t decoder_bytes = 0;  // of the second pass, where graphs are
+  int64_t decoder_bytes = 0;   // of the second pass, where graphs are
+  int64_t expanded_bytes = 0;  // of the largest weight that is expanded
 };
 
 // The largest chunks and the largest second pass with which `tokens` fit; or, with the smallest of

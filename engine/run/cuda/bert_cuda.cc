@@ -15,10 +15,9 @@
 namespace quiver {
 namespace {
 
-// Offsets.
 struct LinearPlace {
-  int64_t matrix = 0;
-  int64_t bias = 0;
+  MatrixPlace matrix;
+  int64_t bias = 0;  // as the next ones, an offset
 };
 struct NormPlace {
   int64_t weight = 0;
@@ -123,7 +122,8 @@ BertCuda::BertCuda(const ModelConfig& config, const CudaModelOptions& options, W
 MatmulOperands BertCuda::QueryKeyValue(const BertWeights& weights, const RowBlock& block) const {
   return {.x = block.half,
           .x_stride = shape_.hidden,
-          .weight = weights_ + weights.qkv.matrix,
+          .weight = weights_ + weights.qkv.matrix.offset,
+          .form = weights.qkv.matrix.form,
           .out = block.projected,
           .out_stride = block.projected_stride,
           .rows = block.rows,
@@ -134,7 +134,8 @@ MatmulOperands BertCuda::QueryKeyValue(const BertWeights& weights, const RowBloc
 MatmulOperands BertCuda::Output(const BertWeights& weights, const RowBlock& block) const {
   return {.x = block.projected,
           .x_stride = block.projected_stride,
-          .weight = weights_ + weights.output.matrix,
+          .weight = weights_ + weights.output.matrix.offset,
+          .form = weights.output.matrix.form,
           .out = block.half,
           .out_stride = shape_.hidden,
           .rows = block.rows,
@@ -145,7 +146,8 @@ MatmulOperands BertCuda::Output(const BertWeights& weights, const RowBlock& bloc
 MatmulOperands BertCuda::Up(const BertWeights& weights, const RowBlock& block) const {
   return {.x = block.half,
           .x_stride = shape_.hidden,
-          .weight = weights_ + weights.up.matrix,
+          .weight = weights_ + weights.up.matrix.offset,
+          .form = weights.up.matrix.form,
           .out = block.inner,
           .out_stride = shape_.inner_width,
           .rows = block.rows,
@@ -156,7 +158,8 @@ MatmulOperands BertCuda::Up(const BertWeights& weights, const RowBlock& block) c
 MatmulOperands BertCuda::Down(const BertWeights& weights, const RowBlock& block) const {
   return {.x = block.inner,
           .x_stride = shape_.inner_width,
-          .weight = weights_ + weights.down.matrix,
+          .weight = weights_ + weights.down.matrix.offset,
+          .form = weights.down.matrix.form,
           .out = block.half,
           .out_stride = shape_.hidden,
           .rows = block.rows,
@@ -233,12 +236,11 @@ absl::Status BertCuda::Finish(int layer, const RowBlock& block) {
 std::vector<MatmulCase> BertCuda::Matmuls(const RowBlock& block, const RowBlock& pooled) const {
   std::vector<MatmulCase> cases;
   const auto add = [&](const RowBlock& rows, auto operands_of) {
-    MatmulCase product;
-    product.operands = (this->*operands_of)(layers_[0], rows);
+    std::vector<MatmulOperands> layers;
     for (const BertWeights& weights : layers_) {
-      product.weights.push_back((this->*operands_of)(weights, rows).weight);
+      layers.push_back((this->*operands_of)(weights, rows));
     }
-    cases.push_back(std::move(product));
+    for (MatmulCase& product : CasesOf(layers)) cases.push_back(std::move(product));
   };
   add(block, &BertCuda::QueryKeyValue);
   add(block, &BertCuda::Output);

@@ -98,7 +98,11 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
     if (!found.ok()) return found.status();
     prefix = *std::move(found);
   }
-  WeightLayout layout(weights, prefix, options.cuda.dtype);
+  const WeightForm random_form = options.cuda.dummy_int4_group > 0
+                                     ? WeightForm{WeightKind::kInt4, options.cuda.dummy_int4_group}
+                                     : WeightForm{};
+  WeightLayout layout(weights, prefix, options.cuda.dtype, &config.quantization_config,
+                      random_form);
   const CudaModelOptions model_options = {.shape = shape_,
                                           .type = options.cuda.dtype,
                                           .max_positions = options.max_input_tokens > 0
@@ -132,6 +136,7 @@ absl::Status CudaBackend::PlanMemory(const ModelConfig& config, const WeightLayo
   request.max_batch_tokens = options.max_batch_tokens;
   request.max_input_tokens = options.max_input_tokens;
   request.few_rows_bytes = device_.few_rows_bytes;
+  request.expanded_bytes = layout.expanded_bytes();
   if (!options.cuda.force_portable) request.decoder_bytes = model_->DecoderBytes();
   request.default_input_tokens = config.default_max_tokens;
   const double flop_per_token =

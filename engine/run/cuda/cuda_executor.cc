@@ -80,7 +80,8 @@ std::vector<MatmulCase> CudaExecutor::Matmuls(const PassRegion& region) const {
 
 MatmulScratch CudaExecutor::Scratch(const PassRegion& region) const {
   return {region.device(region.layout().workspace), kWorkspaceBytes,
-          region.device(region.layout().few_rows), region.stream()};
+          region.device(region.layout().few_rows),  region.stream(),
+          region.device(region.layout().expanded),  region.limits().expanded_bytes};
 }
 
 RowBlock CudaExecutor::Chunk(const DeviceBatch& batch, const PassRegion& region, int64_t begin,

@@ -36,6 +36,7 @@ absl::StatusOr<MemoryGrant> GrantMemory(const ForwardShape& shape, const MemoryR
                                                           : std::min(kLeastTokens, input);
   activations.few_rows_bytes = request.few_rows_bytes;
   activations.decoder_bytes = request.decoder_bytes;
+  activations.expanded_bytes = request.expanded_bytes;
   activations.max_chunk_tokens = request.max_chunk_tokens;
   const absl::StatusOr<ActivationPlan> plan = PlanActivations(shape, activations);
   if (!plan.ok()) {

@@ -12,10 +12,6 @@ constexpr int kMaxHidden = 8192;
 }  // namespace
 
 absl::StatusOr<ForwardShape> ForwardShapeOf(const ModelConfig& config) {
-  if (config.quantization != "none") {
-    return absl::UnimplementedError(absl::StrCat(
-        "config.json: quantization_config must be absent on CUDA, is ", config.quantization));
-  }
   const bool qwen3 = config.family == Family::kQwen3;
   const int dim = config.head_dim;
   if (dim != 64 && dim != 128 && (qwen3 || dim != 32)) {

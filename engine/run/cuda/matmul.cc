@@ -1,12 +1,15 @@
 #include "engine/run/cuda/matmul.h"
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "engine/run/cuda/cuda_status.h"
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/few_rows_matmul.h"
+#include "kernels/cuda/int4_few_rows.h"
 #include "kernels/cuda/rope.h"
 
 namespace quiver {
@@ -133,7 +136,7 @@ std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
     return {};
   }
   std::vector<MatmulAlgorithm> algorithms;
-  if (operands.rows <= kMaxFewRows && most > 1) algorithms.push_back(kFewRowsAlgorithm);
+  if (TakesFewRows(operands) && most > 1) algorithms.push_back(kFewRowsAlgorithm);
   const bool is_for_hopper = hopper_multiprocessors_ > 0 && operands.rows > kMaxFewRows &&
                              (operands.epilogue != MatmulEpilogue::kQkNormRope ||
                               operands.head_dim == kHopperMatmulHeadDim);
@@ -152,8 +155,26 @@ std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
   return algorithms;
 }
 
+bool Matmul::TakesFewRows(const MatmulOperands& operands) const {
+  if (operands.form.kind == WeightKind::kHalf) return operands.rows <= kMaxFewRows;
+  return hopper_multiprocessors_ > 0 && operands.rows <= kMaxInt4Rows;
+}
+
 absl::Status Matmul::RunWith(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
                              const MatmulScratch& scratch) {
+  if (operands.form.kind == WeightKind::kInt4) {
+    if (algorithm == kFewRowsAlgorithm) {
+      const absl::Status status = MultiplyFewRowsByInt4(operands, scratch.stream);
+      if (!status.ok()) return status;
+      return Follow(operands, scratch.stream);
+    }
+    if (scratch.expanded_bytes < WeightForm().Bytes(operands.n, operands.k)) {
+      return MultiplyInParts(operands, scratch);
+    }
+    const absl::StatusOr<MatmulOperands> expanded = Expand(operands, 0, operands.n, scratch);
+    if (!expanded.ok()) return expanded.status();
+    return RunWith(algorithm, *expanded, scratch);
+  }
   if (const std::optional<HopperMatmulTile> tile = HopperTileOf(algorithm); tile.has_value()) {
     return MultiplyOnHopper(*tile, operands, scratch.stream);
   }
@@ -192,6 +213,60 @@ absl::Status Matmul::MultiplyFewRows(const MatmulOperands& operands,
                                   .type = half_type_,
                                   .workspace = scratch.few_rows_workspace};
   return CudaStatus(FewRowsMatmul(tensors, scratch.stream), "multiplying few rows");
+}
+
+Int4Matrix Matmul::Int4Of(const MatmulOperands& operands) const {
+  return {.data = operands.weight,
+          .n = operands.n,
+          .k = operands.k,
+          .group = operands.form.group,
+          .type = half_type_};
+}
+
+absl::Status Matmul::MultiplyFewRowsByInt4(const MatmulOperands& operands,
+                                           cudaStream_t stream) const {
+  if (!TakesFewRows(operands)) {
+    return absl::FailedPreconditionError("an algorithm of another device or path");
+  }
+  const Int4FewRowsTensors tensors = {.x = operands.x,
+                                      .x_stride = operands.x_stride,
+                                      .weight = Int4Of(operands),
+                                      .y = operands.out,
+                                      .y_stride = operands.out_stride,
+                                      .rows = operands.rows};
+  return CudaStatus(Int4FewRows(tensors, stream), "multiplying few rows");
+}
+
+absl::StatusOr<MatmulOperands> Matmul::Expand(const MatmulOperands& operands, int64_t first,
+                                              int64_t rows, const MatmulScratch& scratch) const {
+  const absl::Status status =
+      CudaStatus(ExpandInt4(Int4Of(operands), first, rows, scratch.expanded, scratch.stream),
+                 "expanding a weight");
+  if (!status.ok()) return status;
+  MatmulOperands expanded = operands;
+  expanded.weight = scratch.expanded;
+  expanded.form = {};
+  expanded.out = static_cast<std::byte*>(operands.out) + 2 * first;
+  expanded.n = rows;
+  return expanded;
+}
+
+absl::Status Matmul::MultiplyInParts(const MatmulOperands& operands, const MatmulScratch& scratch) {
+  const int64_t most =
+      scratch.expanded_bytes / WeightForm().Bytes(kInt4PanelRows, operands.k) * kInt4PanelRows;
+  if (most == 0) {
+    return absl::InternalError(absl::StrCat("no room to expand rows of ", operands.k,
+                                            " columns in ", scratch.expanded_bytes, " bytes"));
+  }
+  for (int64_t first = 0; first < operands.n; first += most) {
+    absl::StatusOr<MatmulOperands> part =
+        Expand(operands, first, std::min(most, operands.n - first), scratch);
+    if (!part.ok()) return part.status();
+    part->epilogue = MatmulEpilogue::kNone;
+    const absl::Status status = Run(*part, scratch);
+    if (!status.ok()) return status;
+  }
+  return Follow(operands, scratch.stream);
 }
 
 absl::Status Matmul::MultiplyOnHopper(const HopperMatmulTile& tile, const MatmulOperands& operands,

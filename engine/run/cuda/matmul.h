@@ -1,6 +1,7 @@
 // Matrix products on the device and what follows them: 16-bit operands, F32 sums. cuBLASLt's
 // products or our own for few rows, and a kernel for what follows; or on Hopper both in one kernel:
-// whichever was measured to be faster.
+// whichever was measured to be faster. Weights of int4 are multiplied as they are where there are
+// few rows, and else first expanded to 16 bits, to the same values.
 #ifndef QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
 #define QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
 
@@ -17,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/run/cuda/matmul_cache.h"
+#include "engine/run/cuda/weight_form.h"
 #include "kernels/cuda/half_type.h"
 #include "kernels/cuda/hopper_matmul.h"
 
@@ -24,11 +26,12 @@ namespace quiver {
 
 // out[rows, n] = x[rows, k] * weight[n, k]^T, and `epilogue` of it in its place: of kSwiGlu the
 // left n / 2 columns, where the rest of `out` is undefined then. Device pointers aligned to 16
-// bytes; x and out have strides in elements, weight is dense.
+// bytes; x and out have strides in elements, weight lies as `form` says.
 struct MatmulOperands {
   const void* x = nullptr;
   int64_t x_stride = 0;
   const void* weight = nullptr;
+  WeightForm form = {};
   void* out = nullptr;
   int64_t out_stride = 0;
   int64_t rows = 0;
@@ -40,7 +43,9 @@ struct MatmulOperands {
   int head_dim = 0;
 
   MatmulKey key() const {
-    return {n, k, x_stride, out_stride, MatmulRowBucket(rows), static_cast<int64_t>(epilogue)};
+    return {
+        n,          k, x_stride, out_stride, MatmulRowBucket(rows), static_cast<int64_t>(epilogue),
+        form.code()};
   }
 };
 
@@ -50,9 +55,14 @@ struct MatmulScratch {
   int64_t workspace_bytes = 0;
   void* few_rows_workspace = nullptr;  // FewRowsMatmul()'s
   cudaStream_t stream = nullptr;
+  // For a weight that is not of 16 bits, aligned to 16 bytes: 2 n k bytes, or as many rows of it at
+  // a time as fit, at least kInt4PanelRows.
+  void* expanded = nullptr;
+  int64_t expanded_bytes = 0;
 };
 
-// In place of one of cuBLASLt's: FewRowsMatmul(), and HopperMatmul() with one of its tiles.
+// In place of one of cuBLASLt's: FewRowsMatmul() or Int4FewRows(), and HopperMatmul() with one of
+// its tiles.
 inline constexpr MatmulAlgorithm kFewRowsAlgorithm = {~uint64_t{0}};
 MatmulAlgorithm HopperAlgorithm(const HopperMatmulTile& tile);
 // Nothing if `algorithm` is not one of those.
@@ -81,9 +91,9 @@ class Matmul {
                        const MatmulScratch& scratch);
 
  private:
-  using HashableKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
+  using HashableKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
   static HashableKey Hashable(const MatmulKey& key) {
-    return {key.n, key.k, key.x_stride, key.out_stride, key.rows, key.epilogue};
+    return {key.n, key.k, key.x_stride, key.out_stride, key.rows, key.epilogue, key.form};
   }
   struct Layouts;
 
@@ -93,6 +103,15 @@ class Matmul {
   absl::Status Multiply(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
                         const MatmulScratch& scratch) const;
   absl::Status MultiplyFewRows(const MatmulOperands& operands, const MatmulScratch& scratch) const;
+  absl::Status MultiplyFewRowsByInt4(const MatmulOperands& operands, cudaStream_t stream) const;
+  // By the weight's rows from `first` on, expanded to 16 bits on the stream.
+  absl::StatusOr<MatmulOperands> Expand(const MatmulOperands& operands, int64_t first, int64_t rows,
+                                        const MatmulScratch& scratch) const;
+  // By as many expanded rows of the weight at a time as there is room for, then what follows.
+  absl::Status MultiplyInParts(const MatmulOperands& operands, const MatmulScratch& scratch);
+  // Whether our product for few rows takes these.
+  bool TakesFewRows(const MatmulOperands& operands) const;
+  Int4Matrix Int4Of(const MatmulOperands& operands) const;
   // The product and what follows it.
   absl::Status MultiplyOnHopper(const HopperMatmulTile& tile, const MatmulOperands& operands,
                                 cudaStream_t stream) const;

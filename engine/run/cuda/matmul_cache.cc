@@ -16,7 +16,7 @@ namespace quiver {
 namespace {
 
 // Changes with the meaning of the lines.
-constexpr char kMagic[] = "quiver-matmul 2";
+constexpr char kMagic[] = "quiver-matmul 3";
 constexpr int64_t kLeastRows = 16;
 
 }  // namespace
@@ -47,7 +47,7 @@ MatmulCache MatmulCache::Load(const std::string& path, const std::string& identi
     MatmulKey key;
     MatmulAlgorithm algorithm;
     fields >> key.n >> key.k >> key.x_stride >> key.out_stride >> key.rows >> key.epilogue >>
-        std::hex;
+        key.form >> std::hex;
     for (uint64_t& word : algorithm) fields >> word;
     if (fields.fail()) return empty;
     cache.algorithms_[key] = algorithm;
@@ -76,7 +76,7 @@ absl::Status MatmulCache::Save(const std::string& path) const {
     out << kMagic << "\n" << identity_ << "\n";
     for (const auto& [key, algorithm] : algorithms_) {
       out << std::dec << key.n << " " << key.k << " " << key.x_stride << " " << key.out_stride
-          << " " << key.rows << " " << key.epilogue << std::hex;
+          << " " << key.rows << " " << key.epilogue << " " << key.form << std::hex;
       for (const uint64_t word : algorithm) out << " " << word;
       out << "\n";
     }

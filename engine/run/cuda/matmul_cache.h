@@ -22,6 +22,7 @@ struct MatmulKey {
   int64_t out_stride = 0;
   int64_t rows = 0;
   int64_t epilogue = 0;
+  int64_t form = 0;  // WeightForm::code() of the weight
 
   friend auto operator<=>(const MatmulKey&, const MatmulKey&) = default;
 };

@@ -74,6 +74,21 @@ std::optional<MatmulAlgorithm> Fastest(const MatmulCase& product, int64_t rows,
 
 }  // namespace
 
+std::vector<MatmulCase> CasesOf(const std::vector<MatmulOperands>& layers) {
+  std::vector<MatmulCase> cases;
+  for (const MatmulOperands& operands : layers) {
+    const auto same = std::find_if(cases.begin(), cases.end(), [&](const MatmulCase& product) {
+      return product.operands.form == operands.form;
+    });
+    if (same != cases.end()) {
+      same->weights.push_back(operands.weight);
+    } else {
+      cases.push_back({operands, {operands.weight}});
+    }
+  }
+  return cases;
+}
+
 absl::Status TuneMatmuls(const std::vector<MatmulCase>& cases, const MatmulScratch& scratch,
                          Matmul* matmul, MatmulCache* cache) {
   Stopwatch stopwatch;

@@ -14,9 +14,13 @@ namespace quiver {
 // A product that a model runs, with the matrices of its layers: run one after another, as in a
 // pass, so that none is found in the cache that would not be there in a pass.
 struct MatmulCase {
-  MatmulOperands operands;  // of as many rows as there may be
-  std::vector<const void*> weights;
+  MatmulOperands operands;           // of as many rows as there may be
+  std::vector<const void*> weights;  // of the operands' form
 };
+
+// The cases of one product, of which `layers` are the operands in each layer: one for each form
+// that its weights have.
+std::vector<MatmulCase> CasesOf(const std::vector<MatmulOperands>& layers);
 
 // For each case and each bucket of rows up to its operands', takes what `cache` has or measures and
 // puts it there; tells `matmul`. What `x` points to must not be zeros: products of zeros are

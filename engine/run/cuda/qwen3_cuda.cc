@@ -18,13 +18,13 @@ namespace {
 // Offsets until Bind, addresses after.
 struct Qwen3Weights {
   int64_t input_norm = 0;
-  int64_t qkv = 0;
+  MatrixPlace qkv;
   int64_t query_norm = 0;
   int64_t key_norm = 0;
-  int64_t output = 0;
+  MatrixPlace output;
   int64_t mlp_norm = 0;
-  int64_t gate_up = 0;
-  int64_t down = 0;
+  MatrixPlace gate_up;
+  MatrixPlace down;
 };
 
 class Qwen3Cuda : public CudaModel {
@@ -48,8 +48,8 @@ class Qwen3Cuda : public CudaModel {
     return reinterpret_cast<const float*>(weights_ + offset);
   }
   // Row `row` of a matrix of `k` columns.
-  const void* Matrix(int64_t offset, int64_t row = 0, int64_t k = 0) const {
-    return weights_ + offset + 2 * row * k;
+  const void* Matrix(const MatrixPlace& place, int64_t row = 0, int64_t k = 0) const {
+    return weights_ + place.offset + place.form.Bytes(row, k);
   }
   DecoderShape DecoderShapeOfModel() const;
   // Rows of the table of embeddings, to the residual.
@@ -76,7 +76,8 @@ class Qwen3Cuda : public CudaModel {
   int64_t rope_ = 0;
   int64_t final_norm_ = 0;
   std::vector<Qwen3Weights> layers_;
-  int64_t layer_bytes_ = 0;  // from one layer's weights to the next one's
+  int64_t layer_bytes_ = 0;       // from one layer's weights to the next one's
+  bool has_other_forms_ = false;  // than 16 bits
 };
 
 Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
@@ -110,9 +111,11 @@ Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
         {{base + "mlp.gate_proj.weight", inner}, {base + "mlp.up_proj.weight", inner}}, hidden);
     weights.down = layout->Matrix({{base + "mlp.down_proj.weight", hidden}}, inner);
     layers_.push_back(weights);
-    // Every layer asks for the same, so that it lies as far behind the layer before.
+    // Every layer asks for the same, so that it lies as far behind the layer before, where all
+    // matrices have the same form.
     if (i == 0) layer_bytes_ = layout->bytes() - first_layer;
   }
+  has_other_forms_ = layout->expanded_bytes() > 0;
 }
 
 absl::Status Qwen3Cuda::Bind(std::byte* weights, cudaStream_t stream) {
@@ -126,6 +129,7 @@ MatmulOperands Qwen3Cuda::QueryKeyValue(const Qwen3Weights& weights, const RowBl
   return {.x = block.half,
           .x_stride = shape_.hidden,
           .weight = Matrix(weights.qkv),
+          .form = weights.qkv.form,
           .out = block.projected,
           .out_stride = block.projected_stride,
           .rows = block.rows,
@@ -156,6 +160,7 @@ MatmulOperands Qwen3Cuda::Output(const Qwen3Weights& weights, const RowBlock& bl
   return {.x = block.projected,
           .x_stride = block.projected_stride,
           .weight = Matrix(weights.output),
+          .form = weights.output.form,
           .out = block.half,
           .out_stride = shape_.hidden,
           .rows = block.rows,
@@ -167,6 +172,7 @@ MatmulOperands Qwen3Cuda::GateUp(const Qwen3Weights& weights, const RowBlock& bl
   return {.x = block.half,
           .x_stride = shape_.hidden,
           .weight = Matrix(weights.gate_up),
+          .form = weights.gate_up.form,
           .out = block.inner,
           .out_stride = shape_.inner_width,
           .rows = block.rows,
@@ -179,6 +185,7 @@ MatmulOperands Qwen3Cuda::Down(const Qwen3Weights& weights, const RowBlock& bloc
   return {.x = block.inner,
           .x_stride = shape_.inner_width,
           .weight = Matrix(weights.down),
+          .form = weights.down.form,
           .out = block.half,
           .out_stride = shape_.hidden,
           .rows = block.rows,
@@ -276,8 +283,10 @@ DecoderShape Qwen3Cuda::DecoderShapeOfModel() const {
 int64_t Qwen3Cuda::DecoderBytes() const {
   const DecoderShape shape = DecoderShapeOfModel();
   bool is_supported = false;
-  if (shape_.head_dim != kDecoderHeadDim || !shape_.causal || !shape_.prune_last ||
-      DecoderPassIsSupported(shape, &is_supported) != cudaSuccess || !is_supported) {
+  // All layers in one launch read weights of 16 bits.
+  if (has_other_forms_ || shape_.head_dim != kDecoderHeadDim || !shape_.causal ||
+      !shape_.prune_last || DecoderPassIsSupported(shape, &is_supported) != cudaSuccess ||
+      !is_supported) {
     return 0;
   }
   return static_cast<int64_t>(DecoderWorkspaceBytes(shape));
@@ -313,12 +322,11 @@ absl::Status Qwen3Cuda::Decode(const RowBlock& block, const RowBlock& pooled, vo
 std::vector<MatmulCase> Qwen3Cuda::Matmuls(const RowBlock& block, const RowBlock& pooled) const {
   std::vector<MatmulCase> cases;
   const auto add = [&](const RowBlock& rows, auto operands_of) {
-    MatmulCase product;
-    product.operands = (this->*operands_of)(layers_[0], rows);
+    std::vector<MatmulOperands> layers;
     for (const Qwen3Weights& weights : layers_) {
-      product.weights.push_back((this->*operands_of)(weights, rows).weight);
+      layers.push_back((this->*operands_of)(weights, rows));
     }
-    cases.push_back(std::move(product));
+    for (MatmulCase& product : CasesOf(layers)) cases.push_back(std::move(product));
   };
   add(block, &Qwen3Cuda::QueryKeyValue);
   add(block, &Qwen3Cuda::Output);

@@ -1,9 +1,11 @@
 #include "engine/run/cuda/weight_layout.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/run/cuda/activation_layout.h"
 
 namespace quiver {
@@ -21,8 +23,13 @@ cpu::StoredType HalfOf(ComputeType type) {
 
 }  // namespace
 
-WeightLayout::WeightLayout(const Weights* weights, std::string prefix, ComputeType type)
-    : weights_(weights), prefix_(std::move(prefix)), matrix_type_(HalfOf(type)) {}
+WeightLayout::WeightLayout(const Weights* weights, std::string prefix, ComputeType type,
+                           const QuantizationConfig* quantization, WeightForm random_form)
+    : weights_(weights),
+      prefix_(std::move(prefix)),
+      matrix_type_(HalfOf(type)),
+      quantization_(quantization),
+      random_form_(random_form) {}
 
 WeightPiece WeightLayout::Find(const std::string& name, std::vector<int64_t> shape) {
   WeightPiece piece;
@@ -62,22 +69,79 @@ int64_t WeightLayout::Reserve(int64_t bytes) {
   return offset;
 }
 
-int64_t WeightLayout::Matrix(const std::vector<Part>& parts, int64_t k) {
+std::vector<std::shared_ptr<const LinearWeight>> WeightLayout::FindLinears(
+    const std::vector<Part>& parts, int64_t k) {
+  std::vector<std::shared_ptr<const LinearWeight>> linears;
+  for (const Part& part : parts) {
+    if (!status_.ok()) return {};
+    const std::string module(absl::StripSuffix(part.name, ".weight"));
+    absl::StatusOr<LinearWeight> linear = LinearWeight::Find(*weights_, prefix_, module, part.rows,
+                                                             k, quantization_->SchemeOf(module));
+    if (!linear.ok()) {
+      status_ = linear.status();
+      return {};
+    }
+    linears.push_back(std::make_shared<const LinearWeight>(*std::move(linear)));
+  }
+  return linears;
+}
+
+WeightForm WeightLayout::FormOf(
+    const std::vector<Part>& parts, int64_t k,
+    const std::vector<std::shared_ptr<const LinearWeight>>& linears) const {
+  WeightForm form = weights_ == nullptr ? random_form_ : WeightForm();
+  for (const auto& linear : linears) {
+    // Columns in another order than x's are not multiplied as they are.
+    if (linear->format() != WeightFormat::kInt4 || !linear->column_inputs().empty()) return {};
+    const bool whole = linear->num_groups() == 1;
+    if (!whole && !IsInt4Group(linear->group_inputs())) return {};
+    const int group = whole ? kInt4UnitColumns : static_cast<int>(linear->group_inputs());
+    if (form.kind == WeightKind::kInt4 && form.group != group) return {};
+    form = {WeightKind::kInt4, group};
+  }
+  if (form.kind != WeightKind::kInt4) return form;
+  if (k % 8 != 0) return {};
+  for (const Part& part : parts) {
+    if (part.rows % form.row_multiple() != 0) return {};
+  }
+  return form;
+}
+
+MatrixPlace WeightLayout::Matrix(const std::vector<Part>& parts, int64_t k) {
   int64_t rows = 0;
   for (const Part& part : parts) rows += part.rows;
-  const auto size = static_cast<int64_t>(cpu::StoredSize(matrix_type_));
-  const int64_t begin = Reserve(rows * k * size);
-  int64_t offset = begin;
-  for (const Part& part : parts) {
-    WeightPiece piece = Find(part.name, {part.rows, k});
+  std::vector<std::shared_ptr<const LinearWeight>> linears;
+  const bool is_quantized =
+      weights_ != nullptr && quantization_ != nullptr && quantization_->method() != "none";
+  if (is_quantized) {
+    linears = FindLinears(parts, k);
+    if (linears.empty()) return {};
+  }
+  MatrixPlace place;
+  place.form = FormOf(parts, k, linears);
+  place.offset = Reserve(place.form.Bytes(rows, k));
+  if (place.form.kind != WeightKind::kHalf) {
+    expanded_bytes_ = std::max(expanded_bytes_, WeightForm().Bytes(rows, k));
+  }
+  int64_t offset = place.offset;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    WeightPiece piece;
+    if (is_quantized) {
+      piece.linear = linears[i];
+      piece.count = parts[i].rows * k;
+    } else {
+      piece = Find(parts[i].name, {parts[i].rows, k});
+    }
     piece.offset = offset;
     piece.target_type = matrix_type_;
+    piece.form = place.form;
+    piece.k = k;
     // A product of inputs of variance 1 has variance 1.
     piece.random_range = std::sqrt(3.0f / static_cast<float>(k));
-    offset += piece.count * size;
+    offset += piece.form.Bytes(parts[i].rows, k);
     pieces_.push_back(std::move(piece));
   }
-  return begin;
+  return place;
 }
 
 int64_t WeightLayout::Vector(const std::vector<Part>& parts, bool is_norm) {

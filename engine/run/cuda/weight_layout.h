@@ -3,12 +3,16 @@
 #define QUIVER_ENGINE_RUN_CUDA_WEIGHT_LAYOUT_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/model/linear_weight.h"
+#include "engine/model/quantization_config.h"
 #include "engine/model/weights.h"
+#include "engine/run/cuda/weight_form.h"
 #include "engine/run/device_options.h"
 #include "kernels/cpu/stored_type.h"
 
@@ -16,11 +20,16 @@ namespace quiver {
 
 // What one tensor becomes.
 struct WeightPiece {
-  TensorView source;  // without data where weights are random
+  TensorView source;  // without data where weights are random, or there is `linear`
+  // Where the checkpoint is quantized: what a part of a matrix is made from.
+  std::shared_ptr<const LinearWeight> linear;
   cpu::StoredType source_type = cpu::StoredType::kF32;
   int64_t offset = 0;  // bytes from the block's begin
   cpu::StoredType target_type = cpu::StoredType::kF32;
   int64_t count = 0;
+  // Of a part of a matrix: how it lies there, and its columns. Scales have the target type.
+  WeightForm form;
+  int64_t k = 0;
   // Of random weights: uniform around `random_mean`, at most `random_range` off.
   float random_mean = 0;
   float random_range = 0;
@@ -32,20 +41,30 @@ struct TablePlace {
   cpu::StoredType type = cpu::StoredType::kF32;
 };
 
+// A matrix as it lies in the block.
+struct MatrixPlace {
+  int64_t offset = 0;
+  WeightForm form;
+};
+
 // Gives each weight asked for a place, looks its tensor up, and remembers the first error.
 class WeightLayout {
  public:
   // Every name is looked up with `prefix` before it; `weights` may be null, for random ones, and
-  // must outlive this. Matrices become `type`.
-  WeightLayout(const Weights* weights, std::string prefix, ComputeType type);
+  // must outlive this, as `quantization` must, which may be null where nothing is quantized.
+  // Matrices become `type`, or of int4 where the kernels multiply them so; random ones
+  // `random_form`.
+  WeightLayout(const Weights* weights, std::string prefix, ComputeType type,
+               const QuantizationConfig* quantization = nullptr, WeightForm random_form = {});
 
   struct Part {
     std::string name;
     int64_t rows = 0;
   };
-  // Matrices [rows, k] one under another. As every other, the offset of the whole.
-  int64_t Matrix(const std::vector<Part>& parts, int64_t k);
-  // Vectors one after another, F32; of random ones, norms' are near 1.
+  // Matrices [rows, k] one under another, of one form.
+  MatrixPlace Matrix(const std::vector<Part>& parts, int64_t k);
+  // As every other, the offset of the whole. Vectors one after another, F32; of random ones, norms'
+  // are near 1.
   int64_t Vector(const std::vector<Part>& parts, bool is_norm);
   int64_t Vector(const std::string& name, int64_t n, bool is_norm);
   // A table stays in the type that it is stored in.
@@ -56,17 +75,28 @@ class WeightLayout {
   const absl::Status& status() const { return status_; }
   const std::vector<WeightPiece>& pieces() const { return pieces_; }
   int64_t bytes() const { return bytes_; }
+  // What the largest matrix that is not of 16 bits takes when it is; 0 if all are.
+  int64_t expanded_bytes() const { return expanded_bytes_; }
 
  private:
   // A piece at `offset` but for its place, from tensor `name`.
   WeightPiece Find(const std::string& name, std::vector<int64_t> shape);
+  // Of a quantized checkpoint's; empty after an error.
+  std::vector<std::shared_ptr<const LinearWeight>> FindLinears(const std::vector<Part>& parts,
+                                                               int64_t k);
+  // Which all of the parts can have. `linears` is empty where nothing is quantized.
+  WeightForm FormOf(const std::vector<Part>& parts, int64_t k,
+                    const std::vector<std::shared_ptr<const LinearWeight>>& linears) const;
 
   const Weights* const weights_;
   const std::string prefix_;
   const cpu::StoredType matrix_type_;
+  const QuantizationConfig* const quantization_;
+  const WeightForm random_form_;
   absl::Status status_;
   std::vector<WeightPiece> pieces_;
   int64_t bytes_ = 0;
+  int64_t expanded_bytes_ = 0;
 };
 
 }  // namespace quiver

@@ -12,9 +12,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "engine/run/cuda/activation_layout.h"
 #include "engine/run/cuda/cuda_status.h"
 #include "engine/run/cuda/device_memory.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cuda/int4_matrix.h"
 #include "kernels/cuda/random_fill.h"
 
 namespace quiver {
@@ -26,6 +28,10 @@ constexpr int kBuffers = 2;
 constexpr int64_t kBufferBytes = int64_t{8} << 20;
 constexpr int64_t kConvertBlock = 4096;
 constexpr uint64_t kRandomSeed = 20'250'601;
+
+HalfType HalfTypeOf(cpu::StoredType type) {
+  return type == cpu::StoredType::kF16 ? HalfType::kF16 : HalfType::kBf16;
+}
 
 // Writes `count` elements of `type` from floats.
 void Narrow(const float* values, int64_t count, cpu::StoredType type, std::byte* out) {
@@ -56,59 +62,156 @@ void Convert(const std::byte* source, cpu::StoredType source_type, int64_t count
   }
 }
 
-// A run of a piece's elements that fits one buffer.
+// A run of a piece that fits one buffer: of its elements, or of its rows where it has a linear.
 struct Portion {
   const WeightPiece* piece;
   int64_t begin;
   int64_t count;
 };
 
+// Rows of a linear that are read at once: a multiple of what is read quickest.
+int64_t RowsAtOnce(const WeightPiece& piece) {
+  constexpr int64_t kQuickRows = 64;
+  // What they take in a buffer, of 16 bits or as Int4Source has them, and more.
+  return std::max(kQuickRows, kBufferBytes / (4 * piece.k) / kQuickRows * kQuickRows);
+}
+
 std::vector<Portion> Portions(const WeightLayout& layout) {
   std::vector<Portion> portions;
   for (const WeightPiece& piece : layout.pieces()) {
-    const int64_t most = kBufferBytes / static_cast<int64_t>(cpu::StoredSize(piece.target_type));
-    for (int64_t begin = 0; begin < piece.count; begin += most) {
-      portions.push_back({&piece, begin, std::min(most, piece.count - begin)});
+    const bool by_rows = piece.linear != nullptr;
+    const int64_t count = by_rows ? piece.count / piece.k : piece.count;
+    const int64_t most =
+        by_rows ? RowsAtOnce(piece)
+                : kBufferBytes / static_cast<int64_t>(cpu::StoredSize(piece.target_type));
+    for (int64_t begin = 0; begin < count; begin += most) {
+      portions.push_back({&piece, begin, std::min(most, count - begin)});
     }
   }
   return portions;
 }
 
 // One thread's share: what it takes from `next` on.
-absl::Status LoadShare(const std::vector<Portion>& portions, int device, std::byte* block,
-                       std::atomic<size_t>* next) {
-  CudaCalls calls;
-  calls(cudaSetDevice(device), "choosing the device");
-  absl::StatusOr<PinnedMemory> buffers = AllocatePinned(kBuffers * kBufferBytes, "loading weights");
-  if (!buffers.ok()) return buffers.status();
-  cudaStream_t stream = nullptr;
-  std::array<cudaEvent_t, kBuffers> sent = {};
-  calls(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
-  for (cudaEvent_t& event : sent) {
-    calls(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+class Share {
+ public:
+  Share(int device, std::byte* block) : device_(device), block_(block) {}
+  ~Share() {
+    for (const cudaEvent_t event : sent_) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
   }
-  int buffer = 0;
-  for (size_t i = (*next)++; i < portions.size() && calls.ok(); i = (*next)++) {
-    const auto& [piece, begin, count] = portions[i];
-    std::byte* staging = buffers->get() + buffer * kBufferBytes;
-    calls(cudaEventSynchronize(sent[buffer]), "loading weights");
-    const auto source_size = static_cast<int64_t>(cpu::StoredSize(piece->source_type));
-    const auto size = static_cast<int64_t>(cpu::StoredSize(piece->target_type));
-    Convert(piece->source.data + begin * source_size, piece->source_type, count, piece->target_type,
-            staging);
-    calls(cudaMemcpyAsync(block + piece->offset + begin * size, staging,
-                          static_cast<size_t>(count * size), cudaMemcpyHostToDevice, stream),
-          "loading weights");
-    calls(cudaEventRecord(sent[buffer], stream), "loading weights");
-    buffer = (buffer + 1) % kBuffers;
+  Share(const Share&) = delete;
+  Share& operator=(const Share&) = delete;
+
+  absl::Status Load(const std::vector<Portion>& portions, std::atomic<size_t>* next) {
+    calls_(cudaSetDevice(device_), "choosing the device");
+    absl::StatusOr<PinnedMemory> buffers = AllocatePinned(kBuffers * kBufferBytes, kWhat);
+    if (!buffers.ok()) return buffers.status();
+    buffers_ = *std::move(buffers);
+    calls_(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+    for (cudaEvent_t& event : sent_) {
+      calls_(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+    }
+    for (size_t i = (*next)++; i < portions.size() && calls_.ok(); i = (*next)++) {
+      calls_(cudaEventSynchronize(sent_[buffer_]), kWhat);
+      const Portion& portion = portions[i];
+      const LinearWeight* linear = portion.piece->linear.get();
+      if (linear != nullptr && portion.begin == 0) calls_(linear->CheckCodes());
+      if (linear == nullptr) {
+        SendElements(portion);
+      } else if (portion.piece->form.kind == WeightKind::kInt4) {
+        SendInt4(portion);
+      } else {
+        SendDequantized(portion);
+      }
+      calls_(cudaEventRecord(sent_[buffer_], stream_), kWhat);
+      buffer_ = (buffer_ + 1) % kBuffers;
+    }
+    if (stream_ != nullptr) calls_(cudaStreamSynchronize(stream_), kWhat);
+    return calls_.status();
   }
-  if (stream != nullptr) calls(cudaStreamSynchronize(stream), "loading weights");
-  for (const cudaEvent_t event : sent) {
-    if (event != nullptr) cudaEventDestroy(event);
+
+ private:
+  static constexpr char kWhat[] = "loading weights";
+
+  std::byte* staging() const { return buffers_.get() + buffer_ * kBufferBytes; }
+  void Send(std::byte* to, int64_t bytes) {
+    calls_(
+        cudaMemcpyAsync(to, staging(), static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+        kWhat);
   }
-  if (stream != nullptr) cudaStreamDestroy(stream);
-  return calls.status();
-}
+
+  void SendElements(const Portion& portion) {
+    const WeightPiece& piece = *portion.piece;
+    const auto source_size = static_cast<int64_t>(cpu::StoredSize(piece.source_type));
+    const auto size = static_cast<int64_t>(cpu::StoredSize(piece.target_type));
+    Convert(piece.source.data + portion.begin * source_size, piece.source_type, portion.count,
+            piece.target_type, staging());
+    Send(block_ + piece.offset + portion.begin * size, portion.count * size);
+  }
+
+  void SendDequantized(const Portion& portion) {
+    const WeightPiece& piece = *portion.piece;
+    const int64_t count = portion.count * piece.k;
+    const auto size = static_cast<int64_t>(cpu::StoredSize(piece.target_type));
+    floats_.resize(static_cast<size_t>(count));
+    piece.linear->Dequantize(portion.begin, portion.count, floats_.data());
+    Narrow(floats_.data(), count, piece.target_type, staging());
+    Send(block_ + piece.offset + portion.begin * piece.k * size, count * size);
+  }
+
+  // Codes, zero points and scales are packed on the device.
+  void SendInt4(const Portion& portion) {
+    const WeightPiece& piece = *portion.piece;
+    const int64_t groups = piece.linear->num_groups();
+    const int64_t count = portion.count * piece.k;
+    const int64_t zeros_at = AlignUp(count / 2, kArenaAlignment);
+    const int64_t scales_at = zeros_at + AlignUp(portion.count * groups, kArenaAlignment);
+    const int64_t bytes = scales_at + portion.count * groups * 4;
+    if (bytes > kBufferBytes) {
+      return calls_(absl::InternalError("rows of a weight that are too long to load"));
+    }
+    if (device_staging_.get() == nullptr) {
+      absl::StatusOr<DeviceMemory> memory = AllocateDevice(kBufferBytes, kWhat);
+      if (!memory.ok()) return calls_(memory.status());
+      device_staging_ = *std::move(memory);
+    }
+    codes_.resize(static_cast<size_t>(count));
+    auto* values = reinterpret_cast<uint8_t*>(staging());
+    auto* zeros = reinterpret_cast<uint8_t*>(staging() + zeros_at);
+    auto* scales = reinterpret_cast<float*>(staging() + scales_at);
+    piece.linear->ReadInt4(portion.begin, portion.count, codes_.data(), zeros, scales);
+    for (int64_t i = 0; i < count / 2; ++i) {
+      values[i] = static_cast<uint8_t>(codes_[static_cast<size_t>(2 * i)] |
+                                       codes_[static_cast<size_t>(2 * i + 1)] << 4);
+    }
+    std::byte* staged = device_staging_.get();
+    Send(staged, bytes);
+    const Int4Source source = {.values = reinterpret_cast<const uint8_t*>(staged),
+                               .zeros = reinterpret_cast<const uint8_t*>(staged + zeros_at),
+                               .scales = reinterpret_cast<const float*>(staged + scales_at),
+                               .groups = groups};
+    const Int4Matrix matrix = {
+        .data = block_ + piece.offset + piece.form.Bytes(portion.begin, piece.k),
+        .n = portion.count,
+        .k = piece.k,
+        .group = piece.form.group,
+        .type = HalfTypeOf(piece.target_type)};
+    calls_(PackInt4(source, matrix, stream_), kWhat);
+  }
+
+  const int device_;
+  std::byte* const block_;
+  CudaCalls calls_;
+  PinnedMemory buffers_;
+  DeviceMemory device_staging_;
+  cudaStream_t stream_ = nullptr;
+  std::array<cudaEvent_t, kBuffers> sent_ = {};
+  int buffer_ = 0;  // the one that is filled next
+  std::vector<float> floats_;
+  std::vector<uint8_t> codes_;
+};
 
 }  // namespace
 
@@ -124,13 +227,19 @@ absl::Status LoadWeights(const WeightLayout& layout, const Weights& weights, std
       std::min({kMaxThreads, cpu::AvailableCores(), static_cast<int>(portions.size())});
   for (int i = 0; i < num_threads; ++i) {
     threads.emplace_back([&] {
-      const absl::Status status = LoadShare(portions, device, block, &next);
+      const absl::Status status = Share(device, block).Load(portions, &next);
       absl::MutexLock lock(&mutex);
       calls(status);
     });
   }
   for (std::thread& thread : threads) thread.join();
-  for (const WeightPiece& piece : layout.pieces()) weights.DropPages(piece.source);
+  for (const WeightPiece& piece : layout.pieces()) {
+    if (piece.linear == nullptr) {
+      weights.DropPages(piece.source);
+    } else {
+      for (const TensorView& tensor : piece.linear->tensors()) weights.DropPages(tensor);
+    }
+  }
   return calls.status();
 }
 
@@ -138,7 +247,17 @@ absl::Status MakeRandomWeights(const WeightLayout& layout, std::byte* block) {
   CudaCalls calls;
   uint64_t seed = kRandomSeed;
   for (const WeightPiece& piece : layout.pieces()) {
-    calls(RandomFill({.mean = piece.random_mean, .range = piece.random_range, .seed = ++seed},
+    ++seed;
+    if (piece.form.kind == WeightKind::kInt4) {
+      const Int4Matrix matrix = {.data = block + piece.offset,
+                                 .n = piece.count / piece.k,
+                                 .k = piece.k,
+                                 .group = piece.form.group,
+                                 .type = HalfTypeOf(piece.target_type)};
+      calls(RandomInt4(piece.random_range, seed, matrix, nullptr), "making random weights");
+      continue;
+    }
+    calls(RandomFill({.mean = piece.random_mean, .range = piece.random_range, .seed = seed},
                      piece.target_type, piece.count, block + piece.offset, nullptr),
           "making random weights");
   }

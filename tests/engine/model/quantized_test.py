@@ -76,9 +76,12 @@ class QuantizedTest(unittest.TestCase):
         result = subprocess.run([DUMP, str(path), str(out)], capture_output=True, text=True)
         return result, out
 
+    def run_embed(self, path, device, *options):
+        return subprocess.run([QUIVER, "embed", "--model", str(path), "--device", device, *options, "--output",
+                               str(self.work / "vectors.npy"), *TEXTS], capture_output=True, text=True)
+
     def embed(self, path, *options):
-        result = subprocess.run([QUIVER, "embed", "--model", str(path), "--device", "cpu", *options, "--output",
-                                 str(self.work / "vectors.npy"), *TEXTS], capture_output=True, text=True)
+        result = self.run_embed(path, "cpu", *options)
         self.assertEqual(result.returncode, 0, result.stderr)
         return np.load(self.work / "vectors.npy")
 
@@ -105,6 +108,20 @@ class QuantizedTest(unittest.TestCase):
                 np.testing.assert_array_equal(vectors, self.embed(self.float_twin(f"{name}-float", matrices, prefix)))
                 count += 1
         self.assertGreaterEqual(count, 34)
+
+    def test_a_cuda_device_gives_the_vectors_of_the_cpu(self):
+        for name, quantization, make in layouts.layouts(self.rng):
+            tensors, _ = self.quantized(make)
+            path = self.write(name, {**self.others(), **tensors}, quantization)
+            result = self.run_embed(path, "cuda")
+            if result.returncode != 0 and "CUDA" in result.stderr and "device" in result.stderr:
+                self.skipTest(result.stderr.strip())
+            with self.subTest(name):
+                self.assertEqual(result.returncode, 0, result.stderr)
+                vectors = np.load(self.work / "vectors.npy")
+                cosines = (vectors * self.embed(path)).sum(axis=1)
+                self.assertGreaterEqual(cosines.mean(), 0.9995, cosines)
+                self.assertGreaterEqual(cosines.min(), 0.999, cosines)
 
     def test_modules_may_stay_floats_or_be_stored_otherwise(self):
         """q in int4, k in FP8, v and the MLP in BF16 within the matrices that the engine makes one of."""

@@ -74,6 +74,25 @@ TEST(ActivationLayoutTest, OnlyTheSecondPassHasRoomForAllLayersInOneLaunch) {
   EXPECT_EQ(plan->second.decoder_bytes, 4 << 20);
 }
 
+TEST(ActivationLayoutTest, WeightsAreExpandedInPartsWhereMemoryIsShort) {
+  ActivationRequest request = {.available_bytes = 20 * kGiB,
+                               .tokens = 32768,
+                               .min_tokens = 512,
+                               .max_chunk_tokens = 1 << 20,
+                               .expanded_bytes = 100'000'000};
+  absl::StatusOr<ActivationPlan> plan = PlanActivations(Shape4B(), request);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->first.expanded_bytes, 100'000'000);
+  EXPECT_EQ(plan->second.expanded_bytes, 100'000'000);
+  request.available_bytes = 1100'000'000;
+  plan = PlanActivations(Shape4B(), request);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->first.tokens, 32768);
+  EXPECT_EQ(plan->first.expanded_bytes, 50'000'000);
+  EXPECT_LT(plan->second.expanded_bytes, 50'000'000);
+  EXPECT_GT(plan->second.expanded_bytes, 0);
+}
+
 TEST(ActivationLayoutTest, ChunksShrinkBeforeTheBatchDoes) {
   ActivationRequest request = {.available_bytes = 20 * kGiB,
                                .tokens = 32768,

@@ -1,0 +1,34 @@
+// How a matrix of weights lies in device memory.
+#ifndef QUIVER_ENGINE_RUN_CUDA_WEIGHT_FORM_H_
+#define QUIVER_ENGINE_RUN_CUDA_WEIGHT_FORM_H_
+
+#include <cstdint>
+
+#include "kernels/cuda/int4_matrix.h"
+
+namespace quiver {
+
+enum class WeightKind : uint8_t {
+  kHalf,  // row-major and dense, of the compute type
+  kInt4,  // an Int4Matrix
+};
+
+struct WeightForm {
+  WeightKind kind = WeightKind::kHalf;
+  int group = 0;  // of kInt4: columns that share a scale, as Int4Matrix has it
+
+  // Rows of a matrix with others above it, or below it, come in multiples of this.
+  int64_t row_multiple() const { return kind == WeightKind::kInt4 ? kInt4PanelRows : 1; }
+  // Of [rows, k]; also from the first row's place to row `rows`, a multiple of row_multiple().
+  int64_t Bytes(int64_t rows, int64_t k) const {
+    return kind == WeightKind::kInt4 ? Int4Bytes(rows, k, group) : 2 * rows * k;
+  }
+  // For files, and keys of maps.
+  int64_t code() const { return static_cast<int64_t>(kind) + 256 * int64_t{group}; }
+
+  friend bool operator==(const WeightForm&, const WeightForm&) = default;
+};
+
+}  // namespace quiver
+
+#endif  // QUIVER_ENGINE_RUN_CUDA_WEIGHT_FORM_H_
