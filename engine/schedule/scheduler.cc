@@ -39,6 +39,8 @@ class ThreadedScheduler : public Scheduler {
       wake_.Signal();
     }
     loop_.Answer();
+    // It may have been the last results that the driving thread waits for.
+    OnAnswered();
     driving_.join();
     loop_.Stop();
     preparing_.join();

@@ -221,7 +221,7 @@ int Main(const char* model) {
   Backend* backend = &sleeping;
   int vocabulary = 30'000;
   if (model != nullptr) {
-    auto files = OpenModelFiles(model, "");
+    auto files = OpenModelFiles(model, "", QuantizationChoice::kAuto);
     if (!files.ok()) return 1;
     auto made = CreateBackend(files->info.config, files->weights,
                               {.device = {DeviceChoice::Kind::kCpu, 0}});
