@@ -28,6 +28,7 @@ class EmbedderImpl : public Embedder {
         !s.ok()) {
       return absl::Status(s.code(), absl::StrCat("the warm-up pass failed: ", s.message()));
     }
+    if (absl::Status s = ListPrefixes(&options.prefixes); !s.ok()) return s;
     auto scheduler = Scheduler::Create(std::move(options), backend_.get(), observer);
     if (!scheduler.ok()) return scheduler.status();
     scheduler_ = *std::move(scheduler);
@@ -74,6 +75,16 @@ class EmbedderImpl : public Embedder {
   QueueSnapshot Snapshot() const override { return scheduler_->Snapshot(); }
 
  private:
+  // What inputs with one of the model's own prompts begin with.
+  absl::Status ListPrefixes(std::vector<std::vector<TokenId>>* prefixes) const {
+    for (const auto& [name, prompt] : info_.config.prompts) {
+      std::vector<TokenId> ids = tokenizer_->prefix_ids();
+      if (absl::Status s = tokenizer_->Encode(prompt, &ids); !s.ok()) return s;
+      prefixes->push_back(std::move(ids));
+    }
+    return absl::OkStatus();
+  }
+
   // Takes the ids out of `input`, and `done`.
   static EmbedTask MakeTask(const RequestPlan& plan, TokenizedInput&& input, SubmitOptions options,
                             DoneCallback done) {

@@ -104,6 +104,9 @@ class Embedder {
     int max_input_tokens = 0;
     // Tokens of a batch; 0 for the backend's choice. At least max_input_tokens.
     int max_batch_tokens = 0;
+    // Memory for keys and values of the beginnings that inputs share, such as an instruction; 0 for
+    // none. Of no use to encoders, whose tokens see those after them.
+    int64_t prefix_cache_bytes = kDefaultPrefixCacheBytes;
     // Defaults for requests that do not say: absent means the model's own.
     std::optional<int64_t> default_dimensions;
     std::optional<std::string> default_prompt_name;

@@ -11,7 +11,8 @@ namespace quiver {
 
 absl::StatusOr<std::unique_ptr<Embedder>> Embedder::Create(Options options,
                                                            SchedulerObserver* observer) {
-  absl::StatusOr<ModelFiles> files = OpenModelFiles(options.model_dir, options.name, options.quantization);
+  absl::StatusOr<ModelFiles> files =
+      OpenModelFiles(options.model_dir, options.name, options.quantization);
   if (!files.ok()) return files.status();
 
   // The backend first: it refuses what does not fit the configuration before all of the checkpoint
@@ -22,7 +23,8 @@ absl::StatusOr<std::unique_ptr<Embedder>> Embedder::Create(Options options,
                      .cuda = options.cuda,
                      .num_threads = options.num_threads,
                      .max_batch_tokens = options.max_batch_tokens,
-                     .max_input_tokens = options.max_input_tokens});
+                     .max_input_tokens = options.max_input_tokens,
+                     .prefix_cache_bytes = options.prefix_cache_bytes});
   if (!backend.ok()) return backend.status();
   const int threads = options.num_threads > 0 ? options.num_threads : cpu::AvailableCores();
   files->info.weights_fingerprint = files->weights->Fingerprint(threads);

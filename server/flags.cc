@@ -250,6 +250,9 @@ class Parser {
   void AddBatching(Embedder::Options* embedder) {
     group_ = "Batching";
     Scheduler::Options* scheduler = &embedder->scheduler;
+    Add("--prefix-cache-memory", BytesValue(0, int64_t{1} << 36), &embedder->prefix_cache_bytes,
+        "Memory for keys and values of beginnings that inputs share, such as an instruction; 0 for "
+        "none");
     AddOrAutomatic("--max-batch-tokens", IntegerValue<int>(1, kMaxInt), &embedder->max_batch_tokens,
                    "Tokens of one batch, at least --max-input-tokens", "the backend's choice");
     const auto batch_time = DurationValue(absl::Milliseconds(1), absl::Seconds(60));

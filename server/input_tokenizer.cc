@@ -31,9 +31,15 @@ absl::Status TokenizeJob::StillWanted() const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<TokenizedInput> TokenizeJob::TokenizeOne(const CallInput& input) const {
+absl::StatusOr<TokenizedInput> TokenizeJob::TokenizeOne(const CallInput& input,
+                                                        SchedulerObserver* observer) const {
   if (!input.status.ok()) return input.status;
-  if (absl::Status status = StillWanted(); !status.ok()) return status;
+  if (absl::Status status = StillWanted(); !status.ok()) {
+    if (observer != nullptr) {
+      observer->OnDropped(options_.submit.lane, DropPoint::kTokenizing, status.code());
+    }
+    return status;
+  }
   try {
     return options_.embedder->Tokenize(*options_.plan, input.content);
   } catch (const std::exception& e) {
@@ -41,7 +47,7 @@ absl::StatusOr<TokenizedInput> TokenizeJob::TokenizeOne(const CallInput& input) 
   }
 }
 
-bool TokenizeJob::RunSlice() {
+bool TokenizeJob::RunSlice(SchedulerObserver* observer) {
   const size_t slice = next_slice_.fetch_add(1);
   if (slice + 1 >= borders_.size()) return false;
   const size_t begin = borders_[slice];
@@ -49,7 +55,9 @@ bool TokenizeJob::RunSlice() {
   const absl::Time start = absl::Now();
   std::vector<absl::StatusOr<TokenizedInput>> ids;
   ids.reserve(end - begin);
-  for (size_t i = begin; i < end; ++i) ids.push_back(TokenizeOne(options_.inputs[i]));
+  for (size_t i = begin; i < end; ++i) {
+    ids.push_back(TokenizeOne(options_.inputs[i], observer));
+  }
   spent_ns_.fetch_add(absl::ToInt64Nanoseconds(absl::Now() - start));
   OnSlice(begin, std::move(ids));
   if (slices_left_.fetch_sub(1) == 1) OnEnd(absl::Nanoseconds(spent_ns_.load()));
@@ -76,13 +84,14 @@ void InputTokenizer::Start(std::shared_ptr<TokenizeJob> job) {
   job->slices_left_ = slices;
   if (slices == 0) return job->OnEnd(absl::ZeroDuration());
   if (here) {
-    job->RunSlice();
+    job->RunSlice(options_.observer);
     return;
   }
   const size_t workers = std::min(slices, static_cast<size_t>(pool_.threads()));
   for (size_t i = 0; i < workers; ++i) {
-    pool_.Add(job->options_.submit.lane,
-              [job]() { return job->RunSlice() ? absl::ZeroDuration() : WorkPool::kFinished; });
+    pool_.Add(job->options_.submit.lane, [job, observer = options_.observer]() {
+      return job->RunSlice(observer) ? absl::ZeroDuration() : WorkPool::kFinished;
+    });
   }
 }
 

@@ -60,9 +60,10 @@ class TokenizeJob {
  private:
   friend class InputTokenizer;
 
-  // Runs one slice; false if none was left.
-  bool RunSlice();
-  absl::StatusOr<TokenizedInput> TokenizeOne(const CallInput& input) const;
+  // Runs one slice; false if none was left. `observer` may be null.
+  bool RunSlice(SchedulerObserver* observer);
+  absl::StatusOr<TokenizedInput> TokenizeOne(const CallInput& input,
+                                             SchedulerObserver* observer) const;
 
   Options options_;
   // Slice s is of inputs [borders_[s], borders_[s + 1]).
@@ -82,6 +83,9 @@ class InputTokenizer {
     int64_t inline_bytes = 16 * 1024;
     // Bytes after which a large request lets others have their turn.
     int64_t slice_bytes = 16 * 1024;
+    // Told of inputs that are given up before they are tokenized; may be null, else it must outlive
+    // the tokenizer.
+    SchedulerObserver* observer = nullptr;
   };
 
   explicit InputTokenizer(Options options);

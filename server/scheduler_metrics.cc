@@ -13,7 +13,7 @@ using prometheus::Histogram;
 using prometheus::Labels;
 
 constexpr Lane kLanes[] = {Lane::kInteractive, Lane::kBulk};
-constexpr const char* kDropPlaces[kNumDropPoints] = {"admission", "queue", "running"};
+constexpr const char* kDropPlaces[kNumDropPoints] = {"tokenizing", "admission", "queue", "running"};
 constexpr absl::StatusCode kDropCodes[] = {
     absl::StatusCode::kCancelled, absl::StatusCode::kDeadlineExceeded,
     absl::StatusCode::kResourceExhausted, absl::StatusCode::kUnavailable};
@@ -41,7 +41,13 @@ void SchedulerMetrics::AddBatchSeries(prometheus::Registry* registry) {
                                 "Times that another batch ran between two steps of one.");
   auto& joined = AddCounters(registry, "quiver_deduplicated_items_total",
                              "Inputs computed together with an equal one that waited or ran.");
-  auto& tokens = AddHistograms(registry, "quiver_batch_tokens", "Tokens of a batch.");
+  auto& prefix_hits = AddCounters(
+      registry, "quiver_prefix_hits_total",
+      "Inputs whose first tokens were not computed, as their keys and values were kept.");
+  auto& prefix_tokens = AddCounters(registry, "quiver_prefix_saved_tokens_total",
+                                    "Tokens that were not computed for it.");
+  auto& tokens =
+      AddHistograms(registry, "quiver_batch_tokens", "Tokens of a batch that are computed.");
   auto& sequences = AddHistograms(registry, "quiver_batch_sequences", "Sequences of a batch.");
   auto& occupancy = AddHistograms(registry, "quiver_batch_occupancy_ratio",
                                   "Tokens of a batch, of those it might have had.");
@@ -64,6 +70,8 @@ void SchedulerMetrics::AddBatchSeries(prometheus::Registry* registry) {
     series.batches_failed = &batches.Add(failed);
     series.overtakes = &overtakes.Add(labels);
     series.joined = &joined.Add(labels);
+    series.prefix_hits = &prefix_hits.Add(labels);
+    series.prefix_tokens = &prefix_tokens.Add(labels);
     series.tokens = &tokens.Add(labels, PowersOfTwo(4, 17));
     series.sequences = &sequences.Add(labels, PowersOfTwo(0, 12));
     series.occupancy = &occupancy.Add(
@@ -136,6 +144,11 @@ void SchedulerMetrics::OnBatch(const BatchReport& report) {
   LaneSeries& series = SeriesOf(report.lane);
   (report.ok ? series.batches_ok : series.batches_failed)->Increment();
   series.overtakes->Increment(report.overtaken);
+  // A pass that failed is tried again.
+  if (report.ok) {
+    series.prefix_hits->Increment(report.prefix_hits);
+    series.prefix_tokens->Increment(static_cast<double>(report.prefix_tokens));
+  }
   series.tokens->Observe(report.tokens);
   series.sequences->Observe(report.sequences);
   if (report.token_budget > 0) {

@@ -37,6 +37,8 @@ class SchedulerMetrics : public SchedulerObserver {
     prometheus::Counter* batches_failed = nullptr;
     prometheus::Counter* overtakes = nullptr;
     prometheus::Counter* joined = nullptr;
+    prometheus::Counter* prefix_hits = nullptr;
+    prometheus::Counter* prefix_tokens = nullptr;
     prometheus::Histogram* tokens = nullptr;
     prometheus::Histogram* sequences = nullptr;
     prometheus::Histogram* occupancy = nullptr;

@@ -46,8 +46,9 @@ std::string MemoryText(const std::vector<MemoryUse>& memory) {
   });
 }
 
-EmbedCalls::Options CallOptions(const ServerOptions& options) {
+EmbedCalls::Options CallOptions(const ServerOptions& options, SchedulerObserver* observer) {
   EmbedCalls::Options calls;
+  calls.tokenizer.observer = observer;
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
   calls.tokenizer.threads =
       options.tokenizer_threads > 0 ? options.tokenizer_threads : std::max(1, cores / 4);
@@ -78,7 +79,7 @@ Server::Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_
       access_log_(logger, metrics_.request_observer()),
       in_flight_(options.access_log ? &access_log_ : metrics_.request_observer()),
       model_(&state_, options.aliases),
-      calls_(CallOptions(options)),
+      calls_(CallOptions(options, metrics_.scheduler_observer())),
       service_(ServiceOptions(options, api_keys_), &model_, &calls_, &in_flight_) {}
 
 Server::~Server() {

@@ -36,6 +36,9 @@ struct BackendInfo {
   // Tokens of a batch that is begun while another pass is alive; 0 for max_batch_tokens. A sequence
   // that is longer waits until no pass is.
   int max_second_batch_tokens = 0;
+  // Tokens whose keys and values it keeps for sequences that begin alike (PrefixUse), over all
+  // prefixes; 0 if it keeps none.
+  int prefix_tokens = 0;
   // What the backend took of its device's memory, the largest first; empty if nobody counts it.
   std::vector<MemoryUse> memory;
   // The most it may take; 0 if nobody counts it.

@@ -22,6 +22,8 @@ constexpr int kMaxPasses = 2;
 constexpr int kHeadDimMultiple = 8;
 constexpr int kMaxHeadDim = 256;
 
+constexpr int64_t kMaxPrefixTokens = 1 << 20;
+
 // A step takes some two milliseconds: about this many multiply-adds a thread, but no fewer rows
 // than keep a product from waiting for its weights.
 constexpr int64_t kStepMacsPerThread = 64'000'000;
@@ -58,6 +60,7 @@ class CpuBackend : public Backend {
   std::unique_ptr<CpuModel> model_;
   CpuPassContext context_;
   std::vector<std::unique_ptr<CpuPassBuffers>> buffers_;
+  std::unique_ptr<FloatBuffer> prefixes_;
 };
 
 absl::Status CheckConfig(const ModelConfig& config) {
@@ -122,6 +125,17 @@ absl::StatusOr<std::unique_ptr<Backend>> CpuBackend::Create(const ModelConfig& c
     backend->buffers_.push_back(std::make_unique<CpuPassBuffers>(context, max_batch));
   }
 
+  if (config.family == Family::kQwen3 && config.pooling == Pooling::kLastToken) {
+    const int64_t floats_per_token = 2 * context.key_width() * config.num_layers;
+    context.prefix_tokens = std::min<int64_t>(
+        options.prefix_cache_bytes / (floats_per_token * static_cast<int64_t>(sizeof(float))),
+        kMaxPrefixTokens);
+    if (context.prefix_tokens > 0) {
+      backend->prefixes_ = std::make_unique<FloatBuffer>(context.prefix_tokens * floats_per_token);
+      context.prefixes = backend->prefixes_->data();
+    }
+  }
+
   BackendInfo& info = backend->info_;
   info.device = absl::StrCat("cpu (", cpu::IsaName(cpu::BestIsa()), ", ", num_threads,
                              num_threads == 1 ? " thread)" : " threads)");
@@ -129,6 +143,7 @@ absl::StatusOr<std::unique_ptr<Backend>> CpuBackend::Create(const ModelConfig& c
   info.max_batch_tokens = max_batch;
   info.max_sequence_tokens = max_input;
   info.max_batch_sequences = max_batch;
+  info.prefix_tokens = static_cast<int>(context.prefix_tokens);
   return backend;
 }
 

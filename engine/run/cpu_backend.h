@@ -24,6 +24,8 @@ struct CpuBackendOptions {
   int max_batch_tokens = 0;
   // Tokens of the longest sequence; 0 for config.default_max_tokens.
   int max_input_tokens = 0;
+  // Memory for keys and values of prefixes, of a decoder that pools the last token; 0 for none.
+  int64_t prefix_cache_bytes = 0;
 };
 
 // Copies the weights of matrices into the order they are read in, in the type they are stored in;

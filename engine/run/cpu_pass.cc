@@ -22,8 +22,9 @@ CpuPass::CpuPass(const CpuPassContext& context, const AllBuffers* buffers, Packe
   positions_.reserve(batch_.token_ids.size());
   for (int s = 0; s < batch_.num_sequences(); ++s) {
     const int32_t length = batch_.cu_seqlens[s + 1] - batch_.cu_seqlens[s];
-    for (int32_t position = 0; position < length; ++position) positions_.push_back(position);
-    pooled_positions_.push_back(context_.config.pooling == Pooling::kCls ? 0 : length - 1);
+    const int32_t first = batch_.prefix(s).reused();
+    for (int32_t i = 0; i < length; ++i) positions_.push_back(first + i);
+    pooled_positions_.push_back(context_.config.pooling == Pooling::kCls ? 0 : first + length - 1);
   }
   Enter(Stage::kEmbed);
 }
@@ -42,7 +43,8 @@ bool CpuPass::Claim() {
 }
 
 int64_t CpuPass::PooledToken(int sequence) const {
-  return batch_.cu_seqlens[sequence] + pooled_positions_[sequence];
+  return batch_.cu_seqlens[sequence] + pooled_positions_[sequence] -
+         batch_.prefix(sequence).reused();
 }
 
 absl::StatusOr<bool> CpuPass::Run(int64_t max_us) {
@@ -63,17 +65,38 @@ void CpuPass::Enter(Stage stage) {
   if (stage != Stage::kAttend) return;
 
   next_span_ = 0;
-  if (!pruned()) {
-    spans_ = cpu::WholeSequences(batch_.cu_seqlens);
-    return;
-  }
-  spans_.clear();
+  spans_ = Spans();
+  StorePrefixes();
+}
+
+std::vector<cpu::AttentionSpan> CpuPass::Spans() const {
+  std::vector<cpu::AttentionSpan> spans = cpu::WholeSequences(batch_.cu_seqlens);
   for (int s = 0; s < batch_.num_sequences(); ++s) {
-    spans_.push_back({.q_row = s,
-                      .q_count = 1,
-                      .kv_row = batch_.cu_seqlens[s],
-                      .kv_count = batch_.cu_seqlens[s + 1] - batch_.cu_seqlens[s],
-                      .q_position = pooled_positions_[s]});
+    const PrefixUse& prefix = batch_.prefix(s);
+    cpu::AttentionSpan& span = spans[s];
+    span.q_position = span.prefix_count = prefix.reused();
+    span.prefix_row = prefix.row;
+    if (pruned()) {
+      span.q_row = s;
+      span.q_count = 1;
+      span.q_position = pooled_positions_[s];
+    }
+  }
+  return spans;
+}
+
+void CpuPass::StorePrefixes() {
+  const int64_t width = 2 * context_.key_width();
+  const int64_t stride = context_.projection_width();
+  for (int s = 0; s < batch_.num_sequences(); ++s) {
+    const PrefixUse& prefix = batch_.prefix(s);
+    if (!prefix.store) continue;
+    const float* from =
+        buffers_->projected.data() + batch_.cu_seqlens[s] * stride + context_.query_width();
+    for (int32_t i = 0; i < prefix.length; ++i) {
+      std::memcpy(context_.prefix(layer_, prefix.row + i), from + i * stride,
+                  static_cast<size_t>(width) * sizeof(float));
+    }
   }
 }
 
@@ -170,7 +193,7 @@ bool CpuPass::AttendSome() {
     cpu::AttentionSpan& span = spans_[next_span_];
     cpu::AttentionSpan part = span;
     // An upper bound for causal attention, where a query sees the keys up to its own.
-    int64_t pairs_per_query = span.kv_count;
+    int64_t pairs_per_query = span.prefix_count + span.kv_count;
     if (causal) pairs_per_query = std::min(pairs_per_query, span.q_position + span.q_count);
     const int64_t affordable = macs / (macs_per_pair * pairs_per_query) / kQueryTile * kQueryTile;
     part.q_count = std::min(span.q_count, std::max(affordable, kQueryTile));
@@ -190,6 +213,11 @@ bool CpuPass::AttendSome() {
   args.k = projected + context_.query_width();
   args.v = args.k + context_.key_width();
   args.k_stride = args.v_stride = context_.projection_width();
+  if (context_.prefixes != nullptr) {
+    args.prefix_k = context_.prefix(layer_, 0);
+    args.prefix_v = args.prefix_k + context_.key_width();
+    args.prefix_stride = 2 * context_.key_width();
+  }
   args.num_heads = config.num_heads;
   args.num_kv_heads = config.num_kv_heads;
   args.head_dim = config.head_dim;

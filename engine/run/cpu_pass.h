@@ -28,11 +28,17 @@ struct CpuPassContext {
   int64_t chunk_rows = 0;
   // Multiply-adds of a step of attention.
   int64_t attention_macs = 0;
+  // Keys and values of prefixes, [num_layers, prefix_tokens, key | value]; null if none are kept.
+  float* prefixes = nullptr;
+  int64_t prefix_tokens = 0;
 
   int64_t query_width() const { return int64_t{config.num_heads} * config.head_dim; }
   int64_t key_width() const { return int64_t{config.num_kv_heads} * config.head_dim; }
   // Columns of a layer's projection.
   int64_t projection_width() const { return query_width() + 2 * key_width(); }
+  float* prefix(int layer, int64_t row) const {
+    return prefixes + (layer * prefix_tokens + row) * 2 * key_width();
+  }
 };
 
 // Memory for activations of a batch; of a large one only what is touched is resident.
@@ -98,6 +104,9 @@ class CpuPass : public Pass {
   void Enter(Stage stage);
   void EnterLayer(int layer);
   void ProjectPooledRows(int64_t begin, int64_t rows);
+  // What of the layer's keys and values is to be kept.
+  void StorePrefixes();
+  std::vector<cpu::AttentionSpan> Spans() const;
   // Attends from next_span_ on for about a step's worth; false when none is left.
   bool AttendSome();
   void EncodeAll();

@@ -20,7 +20,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpu(const ModelConfig& config,
   return CreateCpuBackend(config, std::move(weights),
                           {.num_threads = options.num_threads,
                            .max_batch_tokens = options.max_batch_tokens,
-                           .max_input_tokens = options.max_input_tokens});
+                           .max_input_tokens = options.max_input_tokens,
+                           .prefix_cache_bytes = options.prefix_cache_bytes});
 }
 
 }  // namespace

@@ -24,6 +24,8 @@ struct BackendOptions {
   int max_batch_tokens = 0;
   // Tokens of the longest sequence; 0 for config.default_max_tokens, or what memory allows.
   int max_input_tokens = 0;
+  // Memory for keys and values of prefixes; 0 for none.
+  int64_t prefix_cache_bytes = 0;
 };
 
 // Whether this build has the CUDA backend.

@@ -36,6 +36,9 @@ struct MemoryBudget {
 
   friend bool operator==(const MemoryBudget&, const MemoryBudget&) = default;
 };
+// Room for some ten instructions of a model of 4B.
+inline constexpr int64_t kDefaultPrefixCacheBytes = int64_t{64} << 20;
+
 inline constexpr char kMemoryBudgets[] =
     "bytes (such as 8GiB) or a fraction of the card above 0 and up to 1 (such as 0.9)";
 std::optional<MemoryBudget> ParseMemoryBudget(absl::string_view text);

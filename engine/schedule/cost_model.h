@@ -16,10 +16,14 @@ class CostModel {
   // The size of a pass as far as its cost goes.
   struct Work {
     int64_t tokens = 0;
-    // Sum over the sequences of their length squared.
+    // Sum over the sequences of their length squared; of one whose first tokens are not computed,
+    // without the square of those.
     int64_t pairs = 0;
 
-    Work With(int64_t length) const { return {tokens + length, pairs + length * length}; }
+    // With a sequence of `length` tokens to compute, after `before` that are not.
+    Work With(int64_t length, int64_t before = 0) const {
+      return {tokens + length, pairs + length * (length + 2 * before)};
+    }
   };
 
   // A pass took `us` microseconds. Ignored unless both are positive and finite.

@@ -11,7 +11,10 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "engine/schedule/cost_model.h"
 #include "engine/schedule/embed_task.h"
+#include "engine/schedule/prefix_cache.h"
 #include "engine/types.h"
 
 namespace quiver {
@@ -66,10 +69,19 @@ struct Job {
   int64_t started = 0;
   // Whose tokens it counts among, the first waiter's; while kQueued.
   Tenant* tenant = nullptr;
+  // Null if all tokens are computed and none are kept.
+  std::shared_ptr<const PrefixCache::Hold> prefix;
   // Empty only when done.
   absl::InlinedVector<Waiter, 1> waiters;
 
-  int64_t length() const { return static_cast<int64_t>(ids.size()); }
+  // Tokens whose keys and values are there already, and those to compute: all others.
+  int64_t reused() const { return prefix == nullptr ? 0 : prefix->use().reused(); }
+  int64_t length() const { return static_cast<int64_t>(ids.size()) - reused(); }
+  CostModel::Work AddTo(const CostModel::Work& work) const { return work.With(length(), reused()); }
+  void AppendTo(PackedBatch* batch) const {
+    batch->Append(absl::MakeConstSpan(ids).subspan(static_cast<size_t>(reused())), output,
+                  prefix == nullptr ? PrefixUse() : prefix->use());
+  }
 };
 
 // A `done` that is to be called, outside of any lock.

@@ -48,13 +48,15 @@ uint64_t LaneQueue::HashOf(const EmbedTask& task) {
                       task.output.normalize, static_cast<int>(task.output.type));
 }
 
-LaneQueue::Place LaneQueue::Find(const EmbedTask& task, uint64_t hash) const {
+LaneQueue::Place LaneQueue::Find(const EmbedTask& task, uint64_t hash, int64_t reused) const {
   Place place;
   place.hash = hash;
   const auto it = joinable_.find(place.hash);
   if (it != joinable_.end() && it->second->ids == task.token_ids &&
       it->second->output == task.output) {
     place.equal = it->second;
+  } else {
+    place.tokens = static_cast<int64_t>(task.token_ids.size()) - reused;
   }
   return place;
 }
@@ -68,7 +70,7 @@ int64_t LaneQueue::Excess(const EmbedTask& task, const Place& place) const {
   // Who joins a running job does not wait in the lane, but is held as long.
   if (place.running()) return tasks_ + joined_ < options_.max_queued_tasks ? 0 : 1;
   if (tasks_ == 0) return 0;
-  const int64_t length = place.equal != nullptr ? 0 : static_cast<int64_t>(task.token_ids.size());
+  const int64_t length = place.tokens;
   const int64_t over_tokens =
       place.equal != nullptr ? 0 : tokens_ + length - options_.max_queued_tokens;
   const int64_t over_tasks = tasks_ + 1 - options_.max_queued_tasks;
@@ -107,7 +109,7 @@ CostModel::Work LaneQueue::Head(int64_t now) {
   CostModel::Work work;
   for (; !retry_.empty(); retry_.pop_front()) {
     // Those given up since are empty.
-    for (const Job* job : retry_.front()) work = work.With(job->length());
+    for (const Job* job : retry_.front()) work = job->AddTo(work);
     if (work.tokens > 0) return work;
     for (Job* job : retry_.front()) Release(job);
   }
@@ -115,7 +117,7 @@ CostModel::Work LaneQueue::Head(int64_t now) {
   Tenant* tenant;
   while (Job* job = tenants_.Peek()) {
     if (job->state == Job::State::kQueued && Prune(job, now, DropPoint::kQueue)) {
-      return work.With(job->length());
+      return job->AddTo(work);
     }
     tenants_.Next(&entry, &tenant);
     Release(job);
@@ -123,13 +125,15 @@ CostModel::Work LaneQueue::Head(int64_t now) {
   return work;
 }
 
-void LaneQueue::Add(EmbedTask&& task, const Place& place, int64_t now) {
+void LaneQueue::Add(EmbedTask&& task, const Place& place,
+                    std::shared_ptr<const PrefixCache::Hold> prefix, int64_t now) {
   const int64_t due = DueOf(task, now);
   Waiter waiter{std::move(task.done), std::move(task.cancellation), ToNanos(task.deadline), now};
   if (place.equal != nullptr) return Join(place.equal, std::move(waiter), task.tenant, due);
 
   Job* job = new Job;
   job->ids = std::move(task.token_ids);
+  job->prefix = std::move(prefix);
   job->output = task.output;
   job->hash = place.hash;
   job->joinable = joinable_.try_emplace(place.hash, job).second;
@@ -264,7 +268,7 @@ std::vector<Job*> LaneQueue::Seal(const Budget& budget, const CostModel& cost, i
       Release(job);
       continue;
     }
-    const CostModel::Work with = work.With(job->length());
+    const CostModel::Work with = job->AddTo(work);
     if (with.tokens > budget.most_tokens && !begun && batch.empty()) {
       tenants_.SetAside(tenant, entry, /*hold=*/true);
       break;

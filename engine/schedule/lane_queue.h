@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -48,15 +49,18 @@ class LaneQueue {
   struct Place {
     uint64_t hash = 0;
     Job* equal = nullptr;
+    // Tokens to compute for it.
+    int64_t tokens = 0;
 
     bool running() const { return equal != nullptr && equal->state == Job::State::kRunning; }
   };
-  // `hash` is HashOf(task), which needs no lock.
-  Place Find(const EmbedTask& task, uint64_t hash) const;
+  // `hash` is HashOf(task), which needs no lock; `reused` tokens of it are not computed.
+  Place Find(const EmbedTask& task, uint64_t hash, int64_t reused) const;
   static uint64_t HashOf(const EmbedTask& task);
 
-  // Takes a task that Excess() found room for.
-  void Add(EmbedTask&& task, const Place& place, int64_t now);
+  // Takes a task that Excess() found room for. `prefix` may be null.
+  void Add(EmbedTask&& task, const Place& place, std::shared_ptr<const PrefixCache::Hold> prefix,
+           int64_t now);
 
   // Tokens that have to leave before there is room for `task`; 0 if there is room now.
   int64_t Excess(const EmbedTask& task, const Place& place) const;

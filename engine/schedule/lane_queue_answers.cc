@@ -94,6 +94,7 @@ void LaneQueue::Retire(Job* job) {
   job->state = Job::State::kDone;
   // A stale entry may keep the job for long; its ids are of no more use.
   std::vector<TokenId>().swap(job->ids);
+  job->prefix.reset();
 }
 
 void LaneQueue::Sweep(int64_t now, int limit) {

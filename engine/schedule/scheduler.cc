@@ -12,7 +12,9 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "engine/schedule/device_loop.h"
+#include "engine/schedule/prefix_cache.h"
 #include "engine/schedule/scheduler_core.h"
+#include "engine/schedule/warm_up.h"
 
 namespace quiver {
 namespace {
@@ -23,8 +25,11 @@ constexpr size_t kTasksAtOnce = 64;
 
 class ThreadedScheduler : public Scheduler {
  public:
-  ThreadedScheduler(const Options& options, Backend* backend, SchedulerObserver* observer)
-      : core_(options, backend->info(), observer),
+  // `prefixes` may be null.
+  ThreadedScheduler(const Options& options, Backend* backend, SchedulerObserver* observer,
+                    std::unique_ptr<PrefixCache> prefixes)
+      : prefixes_(std::move(prefixes)),
+        core_(options, backend->info(), observer),
         loop_(&core_, &mutex_, backend, [] { return absl::GetCurrentTimeNanos(); }),
         answering_([this] { loop_.KeepAnswering([this] { OnAnswered(); }); }),
         preparing_([this] { loop_.KeepPreparing(); }),
@@ -48,9 +53,10 @@ class ThreadedScheduler : public Scheduler {
   }
 
   absl::Status Submit(EmbedTask&& task) override {
-    const uint64_t hash = LaneQueue::HashOf(task);
+    auto findings = SchedulerCore::Findings::Of(task, prefixes_.get());
     absl::MutexLock lock(&mutex_);
-    absl::Status status = core_.Submit(std::move(task), hash, absl::GetCurrentTimeNanos());
+    absl::Status status =
+        core_.Submit(std::move(task), std::move(findings), absl::GetCurrentTimeNanos());
     if (asleep_ && status.ok()) wake_.Signal();
     return status;
   }
@@ -60,12 +66,14 @@ class ThreadedScheduler : public Scheduler {
     out.reserve(tasks.size());
     for (; !tasks.empty(); tasks.remove_prefix(std::min(tasks.size(), kTasksAtOnce))) {
       const absl::Span<EmbedTask> some = tasks.subspan(0, kTasksAtOnce);
-      std::array<uint64_t, kTasksAtOnce> hashes;
-      std::transform(some.begin(), some.end(), hashes.begin(), LaneQueue::HashOf);
+      std::array<SchedulerCore::Findings, kTasksAtOnce> findings;
+      std::transform(some.begin(), some.end(), findings.begin(), [this](const EmbedTask& task) {
+        return SchedulerCore::Findings::Of(task, prefixes_.get());
+      });
       absl::MutexLock lock(&mutex_);
       const int64_t now = absl::GetCurrentTimeNanos();
       for (size_t i = 0; i < some.size(); ++i) {
-        out.push_back(core_.Submit(std::move(some[i]), hashes[i], now));
+        out.push_back(core_.Submit(std::move(some[i]), std::move(findings[i]), now));
         if (asleep_ && out.back().ok()) wake_.Signal();
       }
     }
@@ -124,6 +132,7 @@ class ThreadedScheduler : public Scheduler {
     }
   }
 
+  const std::unique_ptr<PrefixCache> prefixes_;
   mutable absl::Mutex mutex_;
   SchedulerCore core_ ABSL_GUARDED_BY(mutex_);
   DeviceLoop loop_;
@@ -165,7 +174,13 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(Options options, Ba
     return absl::InvalidArgumentError(
         absl::StrCat("a step budget of ", options.step_budget_us, " us; it must be at least 1"));
   }
-  return std::make_unique<ThreadedScheduler>(options, backend, observer);
+  std::unique_ptr<PrefixCache> prefixes;
+  if (info.prefix_tokens > 0) {
+    prefixes = std::make_unique<PrefixCache>(info.prefix_tokens);
+    const absl::Status status = StorePrefixes(backend, options.prefixes, prefixes.get());
+    if (!status.ok()) return status;
+  }
+  return std::make_unique<ThreadedScheduler>(options, backend, observer, std::move(prefixes));
 }
 
 absl::Duration RetryDelay(const absl::Status& status) {

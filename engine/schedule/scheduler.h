@@ -17,9 +17,10 @@
 
 namespace quiver {
 
-// Where a task was when it was given up without a vector.
-enum class DropPoint : uint8_t { kAdmission, kQueue, kRunning };
-inline constexpr int kNumDropPoints = 3;
+// Where a task was when it was given up without a vector; kTokenizing is before it is one, which is
+// for whoever tokenizes to say.
+enum class DropPoint : uint8_t { kTokenizing, kAdmission, kQueue, kRunning };
+inline constexpr int kNumDropPoints = 4;
 
 // One pass, after its end.
 struct BatchReport {
@@ -36,6 +37,10 @@ struct BatchReport {
   std::optional<absl::Duration> gap;
   // How many times another pass ran between two of its steps.
   int overtaken = 0;
+  // Sequences whose first tokens were not computed, as their keys and values were there, and how
+  // many those were; not among `tokens`.
+  int prefix_hits = 0;
+  int64_t prefix_tokens = 0;
   // False if the pass failed as a whole.
   bool ok = true;
 };
@@ -105,6 +110,8 @@ struct QueueSnapshot {
 //   first; a task without one counts as due kPatience after it came.
 // - Tasks with equal ids and output that wait or run in the same lane are computed once, when the
 //   first of their tenants' turns comes.
+// - What is known to begin like others, by token ids, is computed from where it differs, if the
+//   backend keeps prefixes; all that is counted in tokens here counts those to compute alone.
 // - A pass that fails is run again in halves until the sequences at fault stand alone, so that only
 //   they fail. A backend that throws is one that fails. One that never returns from a call holds
 //   a scheduler's thread: Drain still fails every task by its deadline, the destructor waits.
@@ -133,6 +140,9 @@ class Scheduler {
     int64_t step_budget_us = 2'000;
     // What is known of the device's speed beforehand, such as from WarmUp.
     CostModel cost_model = {};
+    // Beginnings of sequences that the backend is to have keys and values of from the start, if it
+    // keeps any. Others are found as they repeat.
+    std::vector<std::vector<TokenId>> prefixes = {};
   };
 
   // `backend` and `observer` (may be null) must outlive the scheduler.

@@ -144,10 +144,10 @@ LaneQueue::Budget SchedulerCore::BudgetOf(Lane which, bool second) const {
 void SchedulerCore::PrunePrepared(int64_t now) {
   LaneQueue& queue = lane(prepared_->lane);
   std::erase_if(prepared_->jobs, [&](Job* job) {
-    const int64_t length = job->length();
+    const CostModel::Work work = job->AddTo({});
     if (queue.KeepRunning(job, now, DropPoint::kQueue)) return false;
-    prepared_->work.tokens -= length;
-    prepared_->work.pairs -= length * length;
+    prepared_->work.tokens -= work.tokens;
+    prepared_->work.pairs -= work.pairs;
     prepared_->pruned = true;
     return true;
   });
@@ -197,7 +197,7 @@ bool SchedulerCore::BeginInteractive(int64_t now, Action* action) {
   std::vector<Job*> jobs = TakeBatch(Lane::kInteractive, budget, now, &action->prepared);
   if (jobs.empty()) return false;
   CostModel::Work work;
-  for (const Job* job : jobs) work = work.With(job->length());
+  for (const Job* job : jobs) work = job->AddTo(work);
   const bool is_long = cost_.PredictUs(work) > InteractiveBudgetUs();
   Occupy(is_long && !back.taken && !BulkIsOwed(1) ? kBack : kFront, Lane::kInteractive,
          std::move(jobs), now, action);
@@ -248,9 +248,9 @@ std::optional<SchedulerCore::Preparation> SchedulerCore::Prepare(int64_t now) {
   prepared.open = !returned && queue.empty();
   Preparation out;
   out.seat = last_run_;
-  for (const Job* job : jobs) prepared.work = prepared.work.With(job->length());
+  for (const Job* job : jobs) prepared.work = job->AddTo(prepared.work);
   out.batch.token_ids.reserve(static_cast<size_t>(prepared.work.tokens));
-  for (const Job* job : jobs) out.batch.Append(job->ids, job->output);
+  for (const Job* job : jobs) job->AppendTo(&out.batch);
   prepared.jobs = std::move(jobs);
   return out;
 }
@@ -267,10 +267,11 @@ void SchedulerCore::Occupy(int seat_number, Lane lane, std::vector<Job*> jobs, i
   action->seat = seat_number;
   for (Job* job : jobs) {
     job->started = now;
-    seat.work = seat.work.With(job->length());
+    seat.work = job->AddTo(seat.work);
+    if (job->prefix != nullptr) seat.prefixes.push_back(job->prefix);
   }
   action->batch.token_ids.reserve(static_cast<size_t>(seat.work.tokens));
-  for (const Job* job : jobs) action->batch.Append(job->ids, job->output);
+  for (const Job* job : jobs) job->AppendTo(&action->batch);
   seat.predicted_us = cost_.PredictUs(seat.work);
   seat.jobs = std::move(jobs);
   if (seat_number == kBack) back_credit_us_ = 0;
@@ -314,6 +315,10 @@ void SchedulerCore::Report(const Seat& seat, bool ok) {
   report.token_budget = batch_tokens_;
   report.duration = absl::Nanoseconds(seat.spent_ns);
   report.predicted = absl::Microseconds(seat.predicted_us);
+  for (const auto& prefix : seat.prefixes) {
+    report.prefix_hits += prefix->use().reused() > 0;
+    report.prefix_tokens += prefix->use().reused();
+  }
   if (seat.gap_ns >= 0) report.gap = absl::Nanoseconds(seat.gap_ns);
   report.overtaken = seat.overtaken;
   report.ok = ok;
@@ -342,9 +347,12 @@ void SchedulerCore::Finished(uint64_t number, absl::StatusOr<Results> results, i
   }
   if (!results.ok()) return Fail(std::move(seat), results.status(), now);
   for (size_t i = 0; i < results->size(); ++i) {
-    if (seat.jobs[i] != nullptr) {
-      lane(seat.lane).Finish(seat.jobs[i], std::move((*results)[i]), now);
+    Job* job = seat.jobs[i];
+    if (job == nullptr) continue;
+    if (job->prefix != nullptr && job->prefix->use().store && (*results)[i].ok()) {
+      job->prefix->Stored();
     }
+    lane(seat.lane).Finish(job, std::move((*results)[i]), now);
   }
   Report(seat, true);
 }

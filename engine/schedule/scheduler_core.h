@@ -14,6 +14,7 @@
 #include "engine/schedule/cost_model.h"
 #include "engine/schedule/job.h"
 #include "engine/schedule/lane_queue.h"
+#include "engine/schedule/prefix_cache.h"
 #include "engine/schedule/scheduler.h"
 
 namespace quiver {
@@ -78,11 +79,23 @@ class SchedulerCore {
                 SchedulerObserver* observer);
   ~SchedulerCore();
 
-  // As Scheduler::Submit. `hash` is LaneQueue::HashOf(task).
-  absl::Status Submit(EmbedTask&& task, uint64_t hash, int64_t now);
+  // What is found out of a task before it is submitted, which needs no lock.
+  struct Findings {
+    uint64_t hash = 0;
+    // May be null.
+    std::shared_ptr<const PrefixCache::Hold> prefix;
+
+    // `prefixes` may be null.
+    static Findings Of(const EmbedTask& task, PrefixCache* prefixes) {
+      return {LaneQueue::HashOf(task),
+              prefixes == nullptr ? nullptr : prefixes->Find(task.token_ids)};
+    }
+  };
+  // As Scheduler::Submit.
+  absl::Status Submit(EmbedTask&& task, Findings findings, int64_t now);
   absl::Status Submit(EmbedTask&& task, int64_t now) {
-    const uint64_t hash = LaneQueue::HashOf(task);
-    return Submit(std::move(task), hash, now);
+    Findings findings = Findings::Of(task, nullptr);
+    return Submit(std::move(task), std::move(findings), now);
   }
 
   Action Next(int64_t now);
@@ -133,6 +146,8 @@ class SchedulerCore {
     std::vector<Job*> jobs;
     // Those that are not null.
     int wanted = 0;
+    // What the pass reads and stores, whoever still waits for it.
+    std::vector<std::shared_ptr<const PrefixCache::Hold>> prefixes;
     CostModel::Work work;
     int sequences = 0;
     double predicted_us = 0;

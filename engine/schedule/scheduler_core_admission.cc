@@ -36,13 +36,14 @@ absl::Status SchedulerCore::Refuse(Lane lane, absl::Status status) {
   return status;
 }
 
-absl::Status SchedulerCore::Submit(EmbedTask&& task, uint64_t hash, int64_t now) {
+absl::Status SchedulerCore::Submit(EmbedTask&& task, Findings findings, int64_t now) {
   if (absl::Status s = CheckTask(task); !s.ok()) return s;
   if (draining_) {
     return Refuse(task.lane, absl::UnavailableError("the server takes no more work"));
   }
   LaneQueue& queue = lane(task.lane);
-  const LaneQueue::Place place = queue.Find(task, hash);
+  const int64_t reused = findings.prefix == nullptr ? 0 : findings.prefix->use().reused();
+  const LaneQueue::Place place = queue.Find(task, findings.hash, reused);
   const int64_t deadline = ToNanos(task.deadline);
   if (deadline != kNever) {
     if (deadline <= now) {
@@ -67,7 +68,7 @@ absl::Status SchedulerCore::Submit(EmbedTask&& task, uint64_t hash, int64_t now)
     SetRetryDelay(&status, absl::Microseconds(std::clamp(us, kMinRetryUs, kMaxRetryUs)));
     return Refuse(task.lane, std::move(status));
   }
-  queue.Add(std::move(task), place, now);
+  queue.Add(std::move(task), place, std::move(findings.prefix), now);
   return absl::OkStatus();
 }
 

@@ -27,18 +27,7 @@ struct Shape {
 // first ones, the tokens of the middle ones, the attention of the last.
 constexpr Shape kShapes[] = {{1, 8}, {1, 8}, {1, 64}, {8, 32}, {1, 256}, {8, 128}, {1, 1024}};
 
-absl::Status RunOnce(Backend* backend, const Shape& shape, int vocabulary_size) {
-  PackedBatch batch;
-  uint32_t id = 1;
-  for (int s = 0; s < shape.sequences; ++s) {
-    std::vector<TokenId> ids(static_cast<size_t>(shape.length));
-    for (TokenId& value : ids) {
-      // Ids from all over the vocabulary, as texts have them.
-      id = id * 1664525 + 1013904223;
-      value = static_cast<TokenId>((id >> 8) % static_cast<uint32_t>(vocabulary_size));
-    }
-    batch.Append(ids, OutputSpec{.dimensions = 1});
-  }
+absl::Status RunOnce(Backend* backend, PackedBatch batch) {
   const size_t sequences = batch.outputs.size();
   auto pass = backend->Begin(std::move(batch));
   if (!pass.ok()) return pass.status();
@@ -59,6 +48,21 @@ absl::Status RunOnce(Backend* backend, const Shape& shape, int vocabulary_size) 
   return absl::OkStatus();
 }
 
+PackedBatch BatchOf(const Shape& shape, int vocabulary_size) {
+  PackedBatch batch;
+  uint32_t id = 1;
+  for (int s = 0; s < shape.sequences; ++s) {
+    std::vector<TokenId> ids(static_cast<size_t>(shape.length));
+    for (TokenId& value : ids) {
+      // Ids from all over the vocabulary, as texts have them.
+      id = id * 1664525 + 1013904223;
+      value = static_cast<TokenId>((id >> 8) % static_cast<uint32_t>(vocabulary_size));
+    }
+    batch.Append(ids, OutputSpec{.dimensions = 1});
+  }
+  return batch;
+}
+
 }  // namespace
 
 absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost) {
@@ -71,7 +75,8 @@ absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost) {
       continue;
     }
     const absl::Time begin = absl::Now();
-    const absl::Status status = Guarded([&] { return RunOnce(backend, shape, vocabulary_size); });
+    const absl::Status status =
+        Guarded([&] { return RunOnce(backend, BatchOf(shape, vocabulary_size)); });
     if (!status.ok()) return status;
     const absl::Time end = absl::Now();
     // The very first pass takes what only the first one takes.
@@ -82,6 +87,21 @@ absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost) {
     }
     first = false;
     if (end - start > kEnough) break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StorePrefixes(Backend* backend, absl::Span<const std::vector<TokenId>> prefixes,
+                           PrefixCache* cache) {
+  for (const std::vector<TokenId>& ids : prefixes) {
+    if (ids.size() > static_cast<size_t>(backend->info().max_sequence_tokens)) continue;
+    const auto hold = cache->Add(ids);
+    if (hold == nullptr) continue;
+    PackedBatch batch;
+    batch.Append(ids, OutputSpec{.dimensions = 1}, hold->use());
+    const absl::Status status = Guarded([&] { return RunOnce(backend, std::move(batch)); });
+    if (!status.ok()) return status;
+    hold->Stored();
   }
   return absl::OkStatus();
 }

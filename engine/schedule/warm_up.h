@@ -1,9 +1,13 @@
 #ifndef QUIVER_ENGINE_SCHEDULE_WARM_UP_H_
 #define QUIVER_ENGINE_SCHEDULE_WARM_UP_H_
 
+#include <vector>
+
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "engine/run/backend.h"
 #include "engine/schedule/cost_model.h"
+#include "engine/schedule/prefix_cache.h"
 
 namespace quiver {
 
@@ -11,6 +15,11 @@ namespace quiver {
 // happens the first time, and teaches `cost` what they took. Stops growing after about a third of
 // a second. The error of a pass that fails, that throws, or that gives no vector.
 absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost);
+
+// Has a backend that nobody uses yet keep the keys and values of `prefixes`, as far as there is
+// room for them. The error of a pass that fails.
+absl::Status StorePrefixes(Backend* backend, absl::Span<const std::vector<TokenId>> prefixes,
+                           PrefixCache* cache);
 
 }  // namespace quiver
 

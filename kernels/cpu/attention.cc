@@ -76,7 +76,13 @@ void Attention(const AttentionArgs& args, std::span<const AttentionSpan> spans, 
     task.out = args.out + (span.q_row + query) * args.out_stride + head * group * args.head_dim;
     task.queries = std::min(task_queries, span.q_count - query);
     task.heads = group;
-    task.visible = args.causal ? span.q_position + query + 1 : span.kv_count;
+    task.prefix = span.prefix_count;
+    if (task.prefix > 0) {
+      const int64_t column = span.prefix_row * args.prefix_stride + head * args.head_dim;
+      task.prefix_k = args.prefix_k + column;
+      task.prefix_v = args.prefix_v + column;
+    }
+    task.visible = args.causal ? span.q_position + query + 1 : span.prefix_count + span.kv_count;
     task.visible_step = args.causal ? 1 : 0;
     task.scratch = scratch.Get(AttentionScratch(task.queries, group, args.head_dim));
     kernel.attend(args, task);

@@ -19,10 +19,12 @@ namespace quiver::cpu {
 
 inline constexpr int64_t kAttentionBlock = 128;
 
-// Queries that attend to one sequence's keys. Query i is row q_row + i of q and of out, key j is
-// row kv_row + j of k and of v. With causal attention, query i sees keys
-// [0, q_position + i], which must be at least one and exist; with full attention all kv_count keys,
-// at least one.
+// Queries that attend to one sequence's keys. Query i is row q_row + i of q and of out. Of the
+// sequence's keys the first prefix_count lie elsewhere (AttentionArgs::prefix_k), from row
+// prefix_row on; key j of the others, of which there are kv_count, is row kv_row + j of k and of v.
+// With causal attention, query i sees keys [0, q_position + i], counted from the sequence's first,
+// which must be at least one and exist; with full attention all of them, at least one. Where keys
+// lie has no say in a result.
 struct AttentionSpan {
   int64_t q_row = 0;
   int64_t q_count = 0;
@@ -30,6 +32,8 @@ struct AttentionSpan {
   int64_t kv_count = 0;
   // Position of the first query within the sequence; causal attention only.
   int64_t q_position = 0;
+  int64_t prefix_row = 0;
+  int64_t prefix_count = 0;
 };
 
 // One span a sequence, all its tokens being queries; sequence s owns rows
@@ -44,6 +48,10 @@ struct AttentionArgs {
   const float* k = nullptr;
   const float* v = nullptr;
   float* out = nullptr;
+  // Keys and values of spans with a prefix, rows as in k and v.
+  const float* prefix_k = nullptr;
+  const float* prefix_v = nullptr;
+  int64_t prefix_stride = 0;
   int64_t q_stride = 0;
   int64_t k_stride = 0;
   int64_t v_stride = 0;
@@ -59,8 +67,8 @@ struct AttentionArgs {
   float scale = 0.0f;
 };
 
-// out must not overlap k or v. It may be q itself, with the same stride: a query's row is read
-// before its result is written, and no other query reads it.
+// out must not overlap k, v or a prefix. It may be q itself, with the same stride: a query's row is
+// read before its result is written, and no other query reads it.
 void Attention(const AttentionArgs& args, std::span<const AttentionSpan> spans, ThreadPool* pool);
 
 }  // namespace quiver::cpu

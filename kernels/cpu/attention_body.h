@@ -79,6 +79,21 @@ struct AttentionBody {
     }
   }
 
+  // Keys, or values, [first, first + count) of a sequence, whose first `prefix` lie at `before`.
+  static void CopyBlock(const float* before, int64_t before_stride, int64_t prefix,
+                        const float* after, int64_t after_stride, int64_t first, int64_t count,
+                        int64_t dim, float* to, int64_t to_stride) {
+    int64_t head = prefix - first;
+    if (head > 0) {
+      head = head < count ? head : count;
+      Copy(before + first * before_stride, before_stride, head, dim, to, to_stride);
+    } else {
+      head = 0;
+    }
+    Copy(after + (first + head - prefix) * after_stride, after_stride, count - head, dim,
+         to + head * to_stride, to_stride);
+  }
+
   // Calls function.template operator()<kRows>(row) for rows [0, rows), kTileRows at a time and the
   // rest at once.
   template <typename Function>
@@ -181,8 +196,10 @@ struct AttentionBody {
     const int64_t end = task.visible + (task.queries - 1) * task.visible_step;
     for (int64_t first = 0; first < end; first += kAttentionBlock) {
       const int64_t block = end - first < kAttentionBlock ? end - first : kAttentionBlock;
-      Copy(task.k + first * args.k_stride, args.k_stride, block, args.head_dim, keys, stride);
-      Copy(task.v + first * args.v_stride, args.v_stride, block, args.head_dim, values, stride);
+      CopyBlock(task.prefix_k, args.prefix_stride, task.prefix, task.k, args.k_stride, first, block,
+                args.head_dim, keys, stride);
+      CopyBlock(task.prefix_v, args.prefix_stride, task.prefix, task.v, args.v_stride, first, block,
+                args.head_dim, values, stride);
       for (int64_t t = 0; t < tiles; ++t) {
         const Tile tile = TileAt(args, task, t);
         const int64_t seen = tile.visible + (tile.queries - 1) * task.visible_step - first;

@@ -11,11 +11,16 @@ namespace quiver::cpu {
 
 // Some queries of a span, in the query heads that share one key/value head.
 struct AttentionTask {
-  // At the first query's first head, and at the sequence's first key; strides are those of args.
+  // At the first query's first head, and at the sequence's first key after its prefix; strides are
+  // those of args.
   const float* q = nullptr;
   const float* k = nullptr;
   const float* v = nullptr;
   float* out = nullptr;
+  // At the first of `prefix` keys that come before those.
+  const float* prefix_k = nullptr;
+  const float* prefix_v = nullptr;
+  int64_t prefix = 0;
   int64_t queries = 0;
   int heads = 0;
   // Query i sees keys [0, visible + i * visible_step).

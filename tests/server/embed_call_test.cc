@@ -153,5 +153,32 @@ TEST_F(EmbedCallTest, WhatIsWrongWithOneInputIsItsOwnResult) {
   answered.WaitForNotification();
 }
 
+TEST_F(EmbedCallTest, WhatIsGivenUpBeforeItIsTokenizedIsCounted) {
+  class Counter : public SchedulerObserver {
+   public:
+    void OnBatch(const BatchReport&) override {}
+    void OnJoined(Lane) override {}
+    void OnDropped(Lane lane, DropPoint where, absl::StatusCode code) override {
+      count += lane == Lane::kBulk && where == DropPoint::kTokenizing &&
+               code == absl::StatusCode::kCancelled;
+    }
+    std::atomic<int> count{0};
+  };
+  Counter counter;
+  EmbedCalls calls({.tokenizer = {.threads = 2, .observer = &counter}});
+  const std::vector<std::string> texts = {"one", "two", "three"};
+  TokenizeJob::Options job = Job(texts, Lane::kBulk);
+  auto flag = std::make_shared<CancellationFlag>();
+  flag->Cancel();
+  job.submit.cancellation = flag;
+  absl::Notification done;
+  calls.Start(std::move(job), absl::Now(), [&](absl::StatusOr<EmbedReply> reply) {
+    EXPECT_EQ(reply.status().code(), absl::StatusCode::kCancelled);
+    done.Notify();
+  });
+  done.WaitForNotification();
+  EXPECT_EQ(counter.count, 3);
+}
+
 }  // namespace
 }  // namespace quiver

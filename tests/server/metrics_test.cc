@@ -99,8 +99,8 @@ TEST_F(MetricsTest, EverySeriesIsThereFromTheFirstScrape) {
         report.succeeded = report.failed = report.truncated = 1;
         report.peer = absl::StrCat("peer", code);
         End(report);
-        for (const DropPoint place :
-             {DropPoint::kAdmission, DropPoint::kQueue, DropPoint::kRunning}) {
+        for (const DropPoint place : {DropPoint::kTokenizing, DropPoint::kAdmission,
+                                      DropPoint::kQueue, DropPoint::kRunning}) {
           metrics_.scheduler_observer()->OnDropped(lane, place, report.code);
         }
       }
@@ -197,6 +197,8 @@ TEST_F(MetricsTest, BatchesShowTheirSizeOccupancyAndPrediction) {
   batch.duration = absl::Milliseconds(15);
   batch.predicted = absl::Milliseconds(10);
   batch.overtaken = 3;
+  batch.prefix_hits = 2;
+  batch.prefix_tokens = 60;
   batch.gap = absl::Microseconds(30);
   metrics_.scheduler_observer()->OnBatch(batch);
   batch.ok = false;
@@ -213,6 +215,8 @@ TEST_F(MetricsTest, BatchesShowTheirSizeOccupancyAndPrediction) {
   // The one that failed has no say in how good predictions are.
   EXPECT_EQ(scraped["quiver_batch_actual_to_predicted_ratio_count" + lane], 1);
   EXPECT_DOUBLE_EQ(scraped["quiver_batch_actual_to_predicted_ratio_sum" + lane], 1.5);
+  EXPECT_EQ(scraped["quiver_prefix_hits_total" + lane], 2);
+  EXPECT_EQ(scraped["quiver_prefix_saved_tokens_total" + lane], 60);
   EXPECT_EQ(scraped["quiver_padding_tokens_total"], 0);
   EXPECT_EQ(scraped["quiver_device_gap_seconds_count" + lane], 2);
   EXPECT_DOUBLE_EQ(scraped["quiver_device_gap_seconds_sum" + lane], 60e-6);

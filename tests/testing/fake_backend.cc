@@ -101,7 +101,9 @@ EncodedVector FakeVector(absl::Span<const TokenId> ids, const OutputSpec& spec) 
 class FakeBackend::FakePass : public Pass {
  public:
   FakePass(FakeBackend* backend, PackedBatch batch)
-      : backend_(backend), batch_(std::move(batch)), left_us_(backend->CostUs(batch_)) {}
+      : backend_(backend), batch_(std::move(batch)), left_us_(backend->CostUs(batch_)) {
+    for (int s = 0; s < batch_.num_sequences(); ++s) ids_.push_back(backend->Ids(batch_, s));
+  }
   ~FakePass() override { Leave(); }
 
   absl::Status Enter(bool prepared) {
@@ -132,6 +134,7 @@ class FakeBackend::FakePass : public Pass {
       // A remainder below a nanosecond is rounding, not work.
     } while (left_us_ > 1e-3 && spent_us < static_cast<double>(max_us));
     if (left_us_ > 1e-3) return false;
+    StorePrefixes();
     Leave();
     return true;
   }
@@ -140,9 +143,7 @@ class FakeBackend::FakePass : public Pass {
     std::vector<absl::StatusOr<EncodedVector>> out;
     out.reserve(batch_.outputs.size());
     for (int s = 0; s < batch_.num_sequences(); ++s) {
-      const absl::Span<const TokenId> ids =
-          absl::MakeConstSpan(batch_.token_ids)
-              .subspan(batch_.cu_seqlens[s], batch_.cu_seqlens[s + 1] - batch_.cu_seqlens[s]);
+      const std::vector<TokenId>& ids = ids_[static_cast<size_t>(s)];
       absl::Status status;
       if (backend_->options_.on_sequence) status = backend_->options_.on_sequence(ids);
       if (status.ok()) {
@@ -161,8 +162,20 @@ class FakeBackend::FakePass : public Pass {
     if (std::exchange(has_place_, false)) --backend_->alive_;
   }
 
+  void StorePrefixes() {
+    absl::MutexLock lock(&backend_->mutex_);
+    for (int s = 0; s < batch_.num_sequences(); ++s) {
+      const PrefixUse prefix = batch_.prefix(s);
+      if (!prefix.store) continue;
+      std::copy_n(ids_[static_cast<size_t>(s)].begin(), prefix.length,
+                  backend_->prefixes_.begin() + prefix.row);
+    }
+  }
+
   FakeBackend* const backend_;
   const PackedBatch batch_;
+  // Of each sequence, with what is reused.
+  std::vector<std::vector<TokenId>> ids_;
   size_t index_ = 0;
   bool has_place_ = false;
   double left_us_;
@@ -176,6 +189,8 @@ FakeBackend::FakeBackend(Options options) : options_(std::move(options)) {
   info_.max_sequence_tokens = options_.max_sequence_tokens;
   info_.max_batch_sequences = options_.max_batch_sequences;
   info_.max_second_batch_tokens = options_.max_second_batch_tokens;
+  info_.prefix_tokens = options_.prefix_tokens;
+  prefixes_.resize(static_cast<size_t>(options_.prefix_tokens), -1);
 }
 
 namespace {
@@ -198,8 +213,13 @@ absl::Status FakeBackend::Check(const PackedBatch& batch, const Options& options
     return Broken("cu_seqlens");
   }
   for (int s = 0; s < batch.num_sequences(); ++s) {
+    const PrefixUse prefix = batch.prefix(s);
     const int length = batch.cu_seqlens[s + 1] - batch.cu_seqlens[s];
-    if (length < 1 || length > options.max_sequence_tokens) {
+    if (prefix.row < 0 || prefix.row + prefix.length > options.prefix_tokens ||
+        (prefix.store && prefix.length > length)) {
+      return Broken("a prefix of ", prefix.length, " tokens");
+    }
+    if (length < 1 || length + prefix.reused() > options.max_sequence_tokens) {
       return Broken("sequence ", s, " of ", length, " tokens");
     }
   }
@@ -237,6 +257,19 @@ size_t FakeBackend::Record(const PackedBatch& batch, bool prepared) {
   absl::MutexLock lock(&mutex_);
   passes_.push_back(std::move(record));
   return passes_.size() - 1;
+}
+
+std::vector<TokenId> FakeBackend::Ids(const PackedBatch& batch, int sequence) const {
+  std::vector<TokenId> ids;
+  const PrefixUse prefix = batch.prefix(sequence);
+  if (prefix.reused() > 0) {
+    absl::MutexLock lock(&mutex_);
+    const auto first = prefixes_.begin() + prefix.row;
+    ids.assign(first, first + prefix.reused());
+  }
+  ids.insert(ids.end(), batch.token_ids.begin() + batch.cu_seqlens[sequence],
+             batch.token_ids.begin() + batch.cu_seqlens[sequence + 1]);
+  return ids;
 }
 
 double FakeBackend::CostUs(const PackedBatch& batch) const {

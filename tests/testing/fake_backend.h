@@ -32,6 +32,8 @@ class FakeBackend : public Backend {
     int max_sequence_tokens = 8192;
     int max_batch_sequences = 1024;
     int max_second_batch_tokens = 0;
+    // Tokens of prefixes that it keeps, ids that is.
+    int prefix_tokens = 0;
 
     // A pass of sequences of lengths n takes fixed + token * sum(n) + token_pair * sum(n * n)
     // microseconds. All zero: no time at all.
@@ -72,6 +74,9 @@ class FakeBackend : public Backend {
   absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override;
   absl::StatusOr<std::unique_ptr<Pass>> Prepare(PackedBatch batch, const Pass& before) override;
 
+  // All ids of a sequence, with those that are reused.
+  std::vector<TokenId> Ids(const PackedBatch& batch, int sequence) const;
+
   // Microseconds that a pass over `batch` takes.
   double CostUs(const PackedBatch& batch) const;
 
@@ -95,6 +100,7 @@ class FakeBackend : public Backend {
   // Passes that have a place.
   std::atomic<int> alive_{0};
   mutable absl::Mutex mutex_;
+  std::vector<TokenId> prefixes_ ABSL_GUARDED_BY(mutex_);
   std::vector<PassRecord> passes_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -113,6 +113,54 @@ TEST(CpuBackendTest, TwoPassesInterleaveStepByStepWithoutMixing) {
   }
 }
 
+TEST(CpuBackendTest, AReusedPrefixDoesNotChangeABit) {
+  std::mt19937 rng(10);
+  TinyModel model;
+  model.num_layers = 3;
+  for (const int length : {8, 30, 128, 150}) {
+    const std::unique_ptr<Backend> backend =
+        MakeBackend(model, {.num_threads = 2, .prefix_cache_bytes = 1 << 20});
+    ASSERT_NE(backend, nullptr);
+    const std::vector<TokenId> prefix = RandomIds(rng(), 0, length, 1400);
+    std::vector<std::vector<TokenId>> sequences = RandomSequences(&rng, 12, 100);
+    // Each begins with the prefix, or with its first part alone.
+    std::vector<int32_t> shared;
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      shared.push_back(i % 3 == 0 ? length / 2 : length);
+      sequences[i].insert(sequences[i].begin(), prefix.begin(), prefix.begin() + shared[i]);
+    }
+    const auto expected = RunTogether(backend.get(), sequences, model.hidden_size);
+
+    constexpr int32_t kRow = 3;
+    PackedBatch first;
+    first.Append({1, 2, 3}, {.dimensions = model.hidden_size});
+    first.Append(sequences[1], {.dimensions = model.hidden_size},
+                 {.row = kRow, .length = length, .store = true});
+    auto pass = backend->Begin(std::move(first));
+    ASSERT_TRUE(pass.ok()) << pass.status();
+    EXPECT_EQ(FinishPass(pass->get())[1], expected[1]);
+
+    PackedBatch batch;
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      batch.Append(absl::MakeConstSpan(sequences[i]).subspan(static_cast<size_t>(shared[i])),
+                   {.dimensions = model.hidden_size}, {.row = kRow, .length = shared[i]});
+    }
+    pass = backend->Begin(std::move(batch));
+    ASSERT_TRUE(pass.ok()) << pass.status();
+    EXPECT_EQ(FinishPass(pass->get(), 0), expected) << length;
+  }
+}
+
+TEST(CpuBackendTest, PrefixesAreKeptOfDecodersThatPoolTheLastToken) {
+  for (const TinyModel& model : Models()) {
+    const std::unique_ptr<Backend> backend = MakeBackend(model, {.prefix_cache_bytes = 1 << 20});
+    ASSERT_NE(backend, nullptr);
+    const bool kept = model.family == Family::kQwen3 && model.pooling == "lasttoken";
+    // Two layers' keys and values of two heads of 32, four bytes each.
+    EXPECT_EQ(backend->info().prefix_tokens, kept ? (1 << 20) / (2 * 2 * 64 * 4) : 0);
+  }
+}
+
 TEST(CpuBackendTest, AThirdPassIsRefusedUntilOneEnds) {
   const std::unique_ptr<Backend> backend = MakeBackend(TinyModel());
   ASSERT_NE(backend, nullptr);

@@ -46,6 +46,7 @@ class RandomSchedule {
     device.max_batch_tokens = 20 + Below(200);
     device.max_sequence_tokens = 1 + Below(device.max_batch_tokens);
     device.max_batch_sequences = 1 + Below(20);
+    device.prefix_tokens = Below(2) * Below(100);
     device.max_second_batch_tokens = Below(2) * (1 + Below(device.max_batch_tokens));
     device.fixed_us = Below(3) * 50;
     device.token_us = Below(3) * 10;
@@ -89,7 +90,16 @@ class RandomSchedule {
         if (flags_.empty() || Chance(0.5)) flags_.push_back(std::make_shared<CancellationFlag>());
         wish.cancellation = flags_.back();
       }
-      if (Chance(0.3)) wish.ids = Ids(1 + Below(std::min(longest_, 3)), 1 + Below(3));
+      if (Chance(0.3)) {
+        wish.ids = Ids(1 + Below(std::min(longest_, 3)), 1 + Below(3));
+      } else if (Chance(0.4)) {
+        // One of three beginnings, in whole or in part.
+        const int shared = std::min(longest_, 8 + Below(20));
+        wish.ids = Ids(shared, 100 + Below(3));
+        for (int more = Below(longest_ - shared + 1); more > 0; --more) {
+          wish.ids.push_back(1 + Below(5));
+        }
+      }
       wishes_.push_back(wish);
       rig_.Send(wish);
     } else if (what < 90) {
@@ -125,8 +135,7 @@ class RandomSchedule {
       wanted.insert(task.ids);
     }
     for (int s = 0; s < batch.num_sequences(); ++s) {
-      const std::vector<TokenId> ids(batch.token_ids.begin() + batch.cu_seqlens[s],
-                                     batch.token_ids.begin() + batch.cu_seqlens[s + 1]);
+      const std::vector<TokenId> ids = rig_.backend.Ids(batch, s);
       EXPECT_TRUE(wanted.contains(ids)) << "a sequence of " << ids.size() << " tokens";
     }
   }

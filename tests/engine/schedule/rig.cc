@@ -16,6 +16,9 @@ FakeBackend::Options OnClock(FakeBackend::Options options, VirtualClock* clock) 
 
 Rig::Rig(FakeBackend::Options backend_options, Scheduler::Options options)
     : backend(OnClock(std::move(backend_options), &clock)),
+      prefixes(backend.info().prefix_tokens > 0
+                   ? std::make_unique<PrefixCache>(backend.info().prefix_tokens)
+                   : nullptr),
       core(options, backend.info(), &observer),
       loop_(&core, &mutex_, &backend, [this] { return now(); }) {}
 
@@ -56,8 +59,9 @@ Sent& Rig::Send(const Wish& wish) {
     task.done_at = clock.Now();
     task.rank = answered_++;
   };
+  auto findings = SchedulerCore::Findings::Of(out, prefixes.get());
   absl::MutexLock lock(&mutex_);
-  task.submitted = core.Submit(std::move(out), now());
+  task.submitted = core.Submit(std::move(out), std::move(findings), now());
   // NOLINTNEXTLINE(bugprone-use-after-move): a refused task is left as it was.
   if (!task.submitted.ok()) {
     EXPECT_EQ(out.token_ids, task.ids);

@@ -125,6 +125,8 @@ class Rig {
   VirtualClock clock;
   RecordingObserver observer;
   FakeBackend backend;
+  // Null unless the backend keeps prefixes.
+  std::unique_ptr<PrefixCache> prefixes;
   SchedulerCore core;
   std::deque<Sent> sent;
 

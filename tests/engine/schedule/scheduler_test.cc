@@ -200,7 +200,8 @@ TEST(SchedulerTest, WrongOptionsAreRefused) {
 TEST(SchedulerTest, SixtyFourProducersGetEachAnswerOnce) {
   std::atomic<uint32_t> calls{0};
   FakeBackend backend({.max_batch_tokens = 500,
-                       .max_sequence_tokens = 100,
+                       .max_sequence_tokens = 120,
+                       .prefix_tokens = 40,
                        .on_step =
                            [&](const PackedBatch&, int) {
                              return ++calls % 50 == 0 ? absl::InternalError("x") : absl::OkStatus();
@@ -218,8 +219,11 @@ TEST(SchedulerTest, SixtyFourProducersGetEachAnswerOnce) {
     producers.emplace_back([&, p] {
       std::mt19937 random(static_cast<uint32_t>(p));
       for (int i = 0; i < 200; ++i) {
-        EmbedTask task = answers.Task(
-            Ids(1 + static_cast<int>(random() % 100), static_cast<TokenId>(random() % 1000)));
+        std::vector<TokenId> ids =
+            Ids(1 + static_cast<int>(random() % 100), static_cast<TokenId>(random() % 1000));
+        // Some begin alike.
+        if (random() % 2 == 0) ids.insert(ids.begin(), 20, static_cast<TokenId>(random() % 3));
+        EmbedTask task = answers.Task(std::move(ids));
         task.lane = random() % 2 == 0 ? Lane::kInteractive : Lane::kBulk;
         task.tenant = std::string(1, static_cast<char>('a' + p % 5));
         std::shared_ptr<CancellationFlag> flag;

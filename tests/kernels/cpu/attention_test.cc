@@ -153,6 +153,43 @@ TEST(AttentionTest, QueriesAreBitIdenticalHoweverTheyAreDividedAmongSpans) {
   }
 }
 
+TEST(AttentionTest, WhereTheFirstKeysLieDoesNotChangeABit) {
+  std::mt19937 rng(5);
+  for (const Shape& shape : kShapes) {
+    for (const int64_t prefix : {1, 30, 127, 128, 129, 200}) {
+      const int64_t tokens = prefix + 40;
+      const Inputs inputs(&rng, shape, tokens);
+      const AttentionSpan whole = {
+          .q_row = prefix, .q_count = 40, .kv_count = tokens, .q_position = prefix};
+      const GuardedMatrix expected = inputs.Attend({whole}, nullptr);
+      // The rows of the prefix begin at the second of its matrix.
+      GuardedMatrix keys(prefix + 1, inputs.k.cols());
+      GuardedMatrix values(prefix + 1, inputs.v.cols());
+      for (int64_t row = 0; row < prefix; ++row) {
+        std::copy_n(inputs.k.row(row), inputs.k.cols(), keys.row(row + 1));
+        std::copy_n(inputs.v.row(row), inputs.v.cols(), values.row(row + 1));
+      }
+      ASSERT_EQ(keys.stride(), values.stride());
+      GuardedMatrix out(tokens, inputs.q.cols());
+      AttentionArgs args = inputs.Args(&out);
+      args.prefix_k = keys.data();
+      args.prefix_v = values.data();
+      args.prefix_stride = keys.stride();
+      const AttentionSpan apart = {.q_row = prefix,
+                                   .q_count = 40,
+                                   .kv_row = prefix,
+                                   .kv_count = 40,
+                                   .q_position = prefix,
+                                   .prefix_row = 1,
+                                   .prefix_count = prefix};
+      Attention(args, {&apart, 1}, nullptr);
+      for (int64_t row = prefix; row < tokens; ++row) {
+        EXPECT_TRUE(std::equal(out.row(row), out.row(row) + out.cols(), expected.row(row)));
+      }
+    }
+  }
+}
+
 TEST(AttentionTest, TheResultMayTakeTheQueriesPlace) {
   std::mt19937 rng(4);
   ThreadPool pool(2);
