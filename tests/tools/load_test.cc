@@ -17,7 +17,8 @@ using ::testing::HasSubstr;
 
 TEST(WorkloadTest, EveryKeyIsUnderstood) {
   const auto query = ParseWorkload(
-      "name=q,rate=50.5,even,tokens=8-16,items=3,lane=bulk,tenant=t,deadline=200,target=10.5");
+      "name=q,rate=50.5,even,tokens=8-16,items=3,lane=bulk,tenant=t,deadline=200,target=10.5,"
+      "shared=4,text");
   ASSERT_TRUE(query.ok()) << query.status();
   EXPECT_EQ(query->name, "q");
   EXPECT_EQ(query->rate, 50.5);
@@ -29,6 +30,8 @@ TEST(WorkloadTest, EveryKeyIsUnderstood) {
   EXPECT_EQ(query->tenant, "t");
   EXPECT_EQ(query->deadline, absl::Milliseconds(200));
   EXPECT_EQ(query->target, absl::Microseconds(10'500));
+  EXPECT_EQ(query->shared_tokens, 4);
+  EXPECT_TRUE(query->text);
   EXPECT_FALSE(query->stream);
 }
 
@@ -46,6 +49,8 @@ TEST(WorkloadTest, WhatIsWrongIsNamed) {
       {"rate=1,tokens=9-8", "tokens: must be"},
       {"rate=1,tokens=1-2-3", "tokens: must be"},
       {"rate=1,items=0", "items: must be"},
+      {"rate=1,tokens=5-9,shared=6", "shared: must be at most 5"},
+      {"rate=1,text=yes", "text: must be given without a value"},
       {"rate=1,lane=fast", "lane: must be interactive or bulk, is 'fast'"},
       {"rate=1,even=1", "even: must be given without a value"},
       {"rate=1,deadline=0", "deadline: must be"},
@@ -166,7 +171,7 @@ TEST(InputMakerTest, InputsHaveTheLengthsAskedForAndIdsOfTheVocabulary) {
   Workload workload;
   workload.min_tokens = 3;
   workload.max_tokens = 5;
-  InputMaker maker(workload, 100, 1);
+  InputMaker maker(workload, 100, 1, nullptr);
   std::vector<int> lengths(6);
   for (int i = 0; i < 300; ++i) {
     v1::Input input;
@@ -177,6 +182,32 @@ TEST(InputMakerTest, InputsHaveTheLengthsAskedForAndIdsOfTheVocabulary) {
   }
   EXPECT_EQ(lengths[0] + lengths[1] + lengths[2], 0);
   for (const int length : {3, 4, 5}) EXPECT_GT(lengths[static_cast<size_t>(length)], 50);
+}
+
+TEST(InputMakerTest, InputsBeginWithWhatTheyShareWhateverTheSeed) {
+  Workload workload;
+  workload.min_tokens = workload.max_tokens = 42;
+  workload.shared_tokens = 30;
+  v1::Input one, two;
+  InputMaker(workload, 10'000, 1, nullptr).Make(&one);
+  InputMaker(workload, 10'000, 2, nullptr).Make(&two);
+  ASSERT_EQ(one.token_ids().ids_size(), 42);
+  int alike = 0;
+  while (one.token_ids().ids(alike) == two.token_ids().ids(alike)) ++alike;
+  EXPECT_EQ(alike, 30);
+}
+
+TEST(InputMakerTest, TextsAreWordsOrLinesOfTheFile) {
+  Workload workload;
+  workload.text = true;
+  workload.min_tokens = workload.max_tokens = 12;
+  v1::Input input;
+  InputMaker(workload, 1, 1, nullptr).Make(&input);
+  EXPECT_EQ(std::count(input.text().begin(), input.text().end(), ' '), 11);
+  const auto lines = std::make_shared<const std::vector<std::string>>(
+      std::vector<std::string>{"one line", "another"});
+  InputMaker(workload, 1, 1, lines).Make(&input);
+  EXPECT_TRUE(input.text() == "one line" || input.text() == "another");
 }
 
 }  // namespace

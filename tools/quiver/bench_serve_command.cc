@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -28,9 +30,23 @@ struct ServeFlags {
   double warm_up_seconds = 2;
   double patience_seconds = 30;
   LoadOptions load;
+  std::string texts_file;
   std::string json_file;
   std::string svg_file;
 };
+
+// The lines of a file that are not empty.
+absl::StatusOr<std::vector<std::string>> ReadLines(const std::string& path) {
+  std::ifstream file(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty()) lines.push_back(line);
+  }
+  if (file.bad() || lines.empty()) {
+    return absl::NotFoundError(absl::StrCat(path, ": there is no text to read"));
+  }
+  return lines;
+}
 
 absl::Status WriteFile(const std::string& path, const std::string& text) {
   absl::StatusOr<std::unique_ptr<OutputFile>> file =
@@ -55,6 +71,15 @@ int Run(const ServeFlags& flags) {
     return kExitUsage;
   }
   LoadOptions load = flags.load;
+  if (!flags.texts_file.empty()) {
+    if (std::none_of(workloads.begin(), workloads.end(), [](const auto& w) { return w.text; })) {
+      Say("--texts: no --workload sends texts; add `text` to one");
+      return kExitUsage;
+    }
+    absl::StatusOr<std::vector<std::string>> lines = ReadLines(flags.texts_file);
+    if (!lines.ok()) return ReportFailure(lines.status());
+    load.lines = std::make_shared<const std::vector<std::string>>(*std::move(lines));
+  }
   load.server = flags.server;
   load.warm_up = absl::Seconds(flags.warm_up_seconds);
   load.duration = absl::Seconds(flags.seconds);
@@ -101,9 +126,9 @@ void AddBenchServeCommand(CLI::App* bench, int* exit_code) {
       "and\n"
       "latency counts from then. `late` is how long after that this program sent them: where it is "
       "not\n"
-      "small, the client was the bottleneck. Inputs are random token ids. A refusal is no failure "
-      "of\n"
-      "the run; its exit code is 0.");
+      "small, the client was the bottleneck. Inputs are random token ids, which the server does "
+      "not\n"
+      "tokenize, or texts. A refusal is no failure of the run; its exit code is 0.");
   auto flags = std::make_shared<ServeFlags>();
   command->add_option("--server", flags->server, "HOST:PORT")->required()->type_name("ADDRESS");
   command->add_option("--wait", flags->wait_seconds, "Wait this long for the server to be up")
@@ -114,6 +139,12 @@ void AddBenchServeCommand(CLI::App* bench, int* exit_code) {
                    absl::StrCat("May be given several times: KEY=VALUE,... with\n", kWorkloadKeys))
       ->type_name("WORKLOAD")
       ->capture_default_str()
+      ->group(kWorkGroup);
+  command
+      ->add_option("--texts", flags->texts_file,
+                   "What workloads with `text` send: this file's lines, at random (default: words)")
+      ->check(CLI::ExistingFile)
+      ->type_name("FILE")
       ->group(kWorkGroup);
   command
       ->add_option("--sweep", flags->sweep, "One run for each of these rates of the first workload")

@@ -15,26 +15,24 @@
 
 namespace quiver {
 
-// Inputs of a workload: random token ids, no two inputs alike unless they are very short, so that
-// the server computes each and tokenizes none.
+// Inputs of a workload, no two alike unless they are very short, so that the server computes each:
+// random token ids, which it does not tokenize; random words; or lines of a file.
 class InputMaker {
  public:
-  InputMaker(const Workload& workload, uint32_t vocabulary_size, uint64_t seed)
-      : random_(seed),
-        length_(workload.min_tokens, workload.max_tokens),
-        id_(0, vocabulary_size - 1) {}
+  // `lines`, which may be null or empty, are what texts are taken from.
+  InputMaker(const Workload& workload, uint32_t vocabulary_size, uint64_t seed,
+             std::shared_ptr<const std::vector<std::string>> lines);
 
-  void Make(v1::Input* input) {
-    const int length = length_(random_);
-    auto* ids = input->mutable_token_ids()->mutable_ids();
-    ids->Reserve(length);
-    for (int i = 0; i < length; ++i) ids->AddAlreadyReserved(id_(random_));
-  }
+  void Make(v1::Input* input);
 
  private:
+  const bool text_;
+  const std::shared_ptr<const std::vector<std::string>> lines_;
   std::mt19937_64 random_;
   std::uniform_int_distribution<int> length_;
   std::uniform_int_distribution<uint32_t> id_;
+  // What all inputs begin with.
+  std::vector<uint32_t> shared_;
 };
 
 // Sends the requests of one workload. Start once, then Finish once.
@@ -46,6 +44,8 @@ class LoadSource {
     LoadWindow window;
     uint32_t vocabulary_size = 1;
     uint64_t seed = 1;
+    // What texts are taken from, or null.
+    std::shared_ptr<const std::vector<std::string>> lines;
   };
 
   virtual ~LoadSource() = default;
@@ -73,6 +73,8 @@ struct LoadOptions {
   // How long answers are waited for afterwards.
   absl::Duration patience = absl::Seconds(30);
   uint64_t seed = 1;
+  // What workloads of texts send, at random; null or empty for words.
+  std::shared_ptr<const std::vector<std::string>> lines;
 };
 
 // Sends all workloads side by side: their results, in the same order. INVALID_ARGUMENT for inputs

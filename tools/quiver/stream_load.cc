@@ -20,7 +20,7 @@ class StreamLoad : public LoadSource {
         plan_(plan),
         stub_(stub),
         recorder_(workload, plan.window),
-        maker_(workload, plan.vocabulary_size, plan.seed),
+        maker_(workload, plan.vocabulary_size, plan.seed, plan.lines),
         arrivals_(std::max(workload.rate, 1e-9), workload.even, plan.seed) {}
 
   void Start() override {

@@ -18,7 +18,7 @@ class UnaryLoad : public LoadSource {
         plan_(plan),
         stubs_(std::move(stubs)),
         recorder_(workload, plan.window),
-        maker_(workload, plan.vocabulary_size, plan.seed) {}
+        maker_(workload, plan.vocabulary_size, plan.seed, plan.lines) {}
 
   void Start() override {
     thread_ = std::thread([this] { workload_.open() ? SendOnTime() : KeepSending(); });

@@ -55,6 +55,7 @@ absl::Status ParsePair(absl::string_view key, std::optional<absl::string_view> g
                        std::optional<Lane>* lane) {
   if (key == "stream") return ParseSwitch(key, given, &out->stream);
   if (key == "even") return ParseSwitch(key, given, &out->even);
+  if (key == "text") return ParseSwitch(key, given, &out->text);
   const absl::string_view value = given.value_or("");
   if (key == "name" || key == "tenant") {
     if (value.empty()) return Wrong(key, "a text", value);
@@ -77,6 +78,7 @@ absl::Status ParsePair(absl::string_view key, std::optional<absl::string_view> g
   if (key == "outstanding") return ParseCount(key, value, kMostItems, &out->outstanding);
   if (key == "items") return ParseCount(key, value, kMostItems, &out->items);
   if (key == "tokens") return ParseTokens(value, out);
+  if (key == "shared") return ParseCount(key, value, kMostTokens, &out->shared_tokens);
   if (key == "deadline") return ParseMilliseconds(key, value, &out->deadline);
   if (key == "target") return ParseMilliseconds(key, value, &out->target);
   return absl::InvalidArgumentError(
@@ -98,6 +100,10 @@ absl::StatusOr<Workload> ParseWorkload(absl::string_view text) {
   }
   if ((out.rate > 0) == (out.outstanding > 0)) {
     return absl::InvalidArgumentError("one of rate and outstanding must be given");
+  }
+  if (out.shared_tokens > out.min_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("shared: must be at most ", out.min_tokens,
+                                                   ", the fewest tokens, is ", out.shared_tokens));
   }
   if (out.stream && out.items > 1) {
     return absl::InvalidArgumentError("items: is for requests of their own, not for a stream");

@@ -30,6 +30,11 @@ struct Workload {
   // Tokens of an input, uniform between these.
   int min_tokens = 32;
   int max_tokens = 32;
+  // Of those the first, which all inputs have in common, as they have an instruction.
+  int shared_tokens = 0;
+  // Texts rather than token ids, so that the server tokenizes: words, of which most tokenizers make
+  // a token each.
+  bool text = false;
   std::string tenant;
   // Of each Embed, from when it is sent; infinite for none.
   absl::Duration deadline = absl::InfiniteDuration();
@@ -43,7 +48,8 @@ struct Workload {
 inline constexpr char kWorkloadKeys[] =
     "name=TEXT, rate=REQUESTS_PER_S or outstanding=N, tokens=N or N-M, items=N, lane=interactive "
     "or\n"
-    "bulk, stream, even (gaps; else Poisson), tenant=TEXT, deadline=MS, target=MS (for goodput)";
+    "bulk, shared=N (tokens that all inputs begin with), text (words, not token ids), stream,\n"
+    "even (gaps; else Poisson), tenant=TEXT, deadline=MS, target=MS (for goodput)";
 
 // "name=query,rate=50,tokens=32": keys as above, separated by commas. A stream is of the bulk lane
 // unless `lane` says otherwise. INVALID_ARGUMENT names the key, what it may be and what it is.
