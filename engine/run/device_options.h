@@ -62,6 +62,8 @@ struct CudaOptions {
   // Of random weights, the matrices are int4 with scales for groups of so many columns: 32, 64 or
   // 128. 0: they are of the dtype.
   int dummy_int4_group = 0;
+  // Of random weights, the matrices are FP8 where the device multiplies by those.
+  bool dummy_fp8 = false;
 };
 
 }  // namespace quiver

@@ -100,6 +100,7 @@ absl::StatusOr<std::unique_ptr<Backend>> Load(const BenchFlags& flags, bool on_c
   BackendOptions options = flags.backend;
   options.cuda.dummy_weights = flags.dummy();
   if (flags.quantization == "int4") options.cuda.dummy_int4_group = kInt4Group;
+  options.cuda.dummy_fp8 = flags.quantization == "fp8";
   options.max_batch_tokens = flags.batch_tokens;
   // A row that is too long for the model is told apart later; the others run.
   options.max_input_tokens = std::min(longest, config->max_positions);
@@ -237,8 +238,8 @@ void AddEngineFlags(CLI::App* command, BenchFlags* flags) {
   command
       ->add_option(
           "--quantization", flags->quantization,
-          "Of random weights on a CUDA device: none, or int4 with scales for groups of 128")
-      ->check(CLI::IsMember({"none", "int4"}))
+          "Of random weights on a CUDA device: none, fp8, or int4 with scales for groups of 128")
+      ->check(CLI::IsMember({"none", "int4", "fp8"}))
       ->type_name("SCHEME")
       ->capture_default_str()
       ->group(kModelGroup);

@@ -61,6 +61,10 @@ ActivationPlan PlanOf(const ForwardShape& shape, const ActivationRequest& reques
     plan.first.expanded_bytes = (request.expanded_bytes + 1) / 2;
     plan.second.expanded_bytes = std::min(request.expanded_bytes, kSecondExpandedBytes);
   }
+  for (PassLimits* pass : {&plan.first, &plan.second}) {
+    pass->expanded_bytes =
+        std::max(pass->expanded_bytes, pass->chunk_tokens * request.fp8_row_bytes);
+  }
   plan.bytes =
       ActivationLayout(shape, plan.first).bytes + ActivationLayout(shape, plan.second).bytes;
   return plan;

@@ -101,6 +101,8 @@ struct ActivationRequest {
   int64_t few_rows_bytes = 0;
   int64_t decoder_bytes = 0;   // of the second pass, where graphs are
   int64_t expanded_bytes = 0;  // of the largest weight that is expanded
+  // Of a row of a chunk that becomes FP8 before a product; in the same place.
+  int64_t fp8_row_bytes = 0;
 };
 
 // The largest chunks and the largest second pass with which `tokens` fit; or, with the smallest of

@@ -98,11 +98,14 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
     if (!found.ok()) return found.status();
     prefix = *std::move(found);
   }
-  const WeightForm random_form = options.cuda.dummy_int4_group > 0
-                                     ? WeightForm{WeightKind::kInt4, options.cuda.dummy_int4_group}
-                                     : WeightForm{};
+  WeightForm random_form;
+  if (options.cuda.dummy_int4_group > 0) {
+    random_form = {WeightKind::kInt4, options.cuda.dummy_int4_group};
+  } else if (options.cuda.dummy_fp8 && matmul_->takes_fp8()) {
+    random_form = {WeightKind::kFp8, 0};
+  }
   WeightLayout layout(weights, prefix, options.cuda.dtype, &config.quantization_config,
-                      random_form);
+                      matmul_->takes_fp8(), random_form);
   const CudaModelOptions model_options = {.shape = shape_,
                                           .type = options.cuda.dtype,
                                           .max_positions = options.max_input_tokens > 0
@@ -137,6 +140,7 @@ absl::Status CudaBackend::PlanMemory(const ModelConfig& config, const WeightLayo
   request.max_input_tokens = options.max_input_tokens;
   request.few_rows_bytes = device_.few_rows_bytes;
   request.expanded_bytes = layout.expanded_bytes();
+  if (layout.fp8_columns() > 0) request.fp8_row_bytes = Fp8RowBytes(layout.fp8_columns());
   if (!options.cuda.force_portable) request.decoder_bytes = model_->DecoderBytes();
   request.default_input_tokens = config.default_max_tokens;
   const double flop_per_token =

@@ -9,6 +9,7 @@
 #include "engine/run/cuda/cuda_status.h"
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/few_rows_matmul.h"
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/int4_few_rows.h"
 #include "kernels/cuda/rope.h"
 
@@ -116,6 +117,9 @@ absl::Status Matmul::Run(const MatmulOperands& operands, const MatmulScratch& sc
 
 std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
                                                 int64_t workspace_bytes, int most) {
+  if (operands.form.kind == WeightKind::kFp8) {
+    return Fp8Candidates(operands, workspace_bytes, most);
+  }
   Layouts layouts(operands, type_);
   cublasLtMatmulPreferenceOpaque_t preference;
   if (!layouts.ok || cublasLtMatmulPreferenceInit(&preference) != CUBLAS_STATUS_SUCCESS) return {};
@@ -156,24 +160,30 @@ std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
 }
 
 bool Matmul::TakesFewRows(const MatmulOperands& operands) const {
-  if (operands.form.kind == WeightKind::kHalf) return operands.rows <= kMaxFewRows;
-  return hopper_multiprocessors_ > 0 && operands.rows <= kMaxInt4Rows;
+  switch (operands.form.kind) {
+    case WeightKind::kHalf:
+      return operands.rows <= kMaxFewRows;
+    case WeightKind::kInt4:
+      return hopper_multiprocessors_ > 0 && operands.rows <= kMaxInt4Rows;
+    case WeightKind::kFp8:
+      break;
+  }
+  return false;
 }
 
 absl::Status Matmul::RunWith(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
                              const MatmulScratch& scratch) {
   if (operands.form.kind == WeightKind::kInt4) {
-    if (algorithm == kFewRowsAlgorithm) {
-      const absl::Status status = MultiplyFewRowsByInt4(operands, scratch.stream);
-      if (!status.ok()) return status;
-      return Follow(operands, scratch.stream);
-    }
-    if (scratch.expanded_bytes < WeightForm().Bytes(operands.n, operands.k)) {
-      return MultiplyInParts(operands, scratch);
-    }
-    const absl::StatusOr<MatmulOperands> expanded = Expand(operands, 0, operands.n, scratch);
-    if (!expanded.ok()) return expanded.status();
-    return RunWith(algorithm, *expanded, scratch);
+    if (algorithm != kFewRowsAlgorithm) return MultiplyExpanded(algorithm, operands, scratch);
+    const absl::Status status = MultiplyFewRowsByInt4(operands, scratch.stream);
+    if (!status.ok()) return status;
+    return Follow(operands, scratch.stream);
+  }
+  if (operands.form.kind == WeightKind::kFp8) {
+    if (algorithm == kExpandFp8Algorithm) return MultiplyInParts(operands, scratch);
+    const absl::Status status = MultiplyFp8(algorithm, operands, scratch);
+    if (!status.ok()) return status;
+    return Follow(operands, scratch.stream);
   }
   if (const std::optional<HopperMatmulTile> tile = HopperTileOf(algorithm); tile.has_value()) {
     return MultiplyOnHopper(*tile, operands, scratch.stream);
@@ -239,9 +249,13 @@ absl::Status Matmul::MultiplyFewRowsByInt4(const MatmulOperands& operands,
 
 absl::StatusOr<MatmulOperands> Matmul::Expand(const MatmulOperands& operands, int64_t first,
                                               int64_t rows, const MatmulScratch& scratch) const {
-  const absl::Status status =
-      CudaStatus(ExpandInt4(Int4Of(operands), first, rows, scratch.expanded, scratch.stream),
-                 "expanding a weight");
+  const cudaError_t error =
+      operands.form.kind == WeightKind::kInt4
+          ? ExpandInt4(Int4Of(operands), first, rows, scratch.expanded, scratch.stream)
+          : ExpandFp8(
+                half_type_, static_cast<const std::byte*>(operands.weight) + first * operands.k,
+                operands.weight_scales + first, rows, operands.k, scratch.expanded, scratch.stream);
+  const absl::Status status = CudaStatus(error, "expanding a weight");
   if (!status.ok()) return status;
   MatmulOperands expanded = operands;
   expanded.weight = scratch.expanded;
@@ -249,6 +263,17 @@ absl::StatusOr<MatmulOperands> Matmul::Expand(const MatmulOperands& operands, in
   expanded.out = static_cast<std::byte*>(operands.out) + 2 * first;
   expanded.n = rows;
   return expanded;
+}
+
+absl::Status Matmul::MultiplyExpanded(const MatmulAlgorithm& algorithm,
+                                      const MatmulOperands& operands,
+                                      const MatmulScratch& scratch) {
+  if (scratch.expanded_bytes < WeightForm().Bytes(operands.n, operands.k)) {
+    return MultiplyInParts(operands, scratch);
+  }
+  const absl::StatusOr<MatmulOperands> expanded = Expand(operands, 0, operands.n, scratch);
+  if (!expanded.ok()) return expanded.status();
+  return RunWith(algorithm, *expanded, scratch);
 }
 
 absl::Status Matmul::MultiplyInParts(const MatmulOperands& operands, const MatmulScratch& scratch) {

@@ -1,7 +1,8 @@
 // Matrix products on the device and what follows them: 16-bit operands, F32 sums. cuBLASLt's
 // products or our own for few rows, and a kernel for what follows; or on Hopper both in one kernel:
 // whichever was measured to be faster. Weights of int4 are multiplied as they are where there are
-// few rows, and else first expanded to 16 bits, to the same values.
+// few rows, and else first expanded to 16 bits, to the same values. By weights of FP8 x is
+// multiplied in FP8, too, with a scale for each row.
 #ifndef QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
 #define QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
 
@@ -32,6 +33,7 @@ struct MatmulOperands {
   int64_t x_stride = 0;
   const void* weight = nullptr;
   WeightForm form = {};
+  const float* weight_scales = nullptr;  // of kFp8
   void* out = nullptr;
   int64_t out_stride = 0;
   int64_t rows = 0;
@@ -68,6 +70,12 @@ MatmulAlgorithm HopperAlgorithm(const HopperMatmulTile& tile);
 // Nothing if `algorithm` is not one of those.
 std::optional<HopperMatmulTile> HopperTileOf(const MatmulAlgorithm& algorithm);
 
+// In place of one of cuBLASLt's in FP8: by the weight in 16 bits.
+inline constexpr MatmulAlgorithm kExpandFp8Algorithm = {~uint64_t{2}};
+
+// What a row of x of `k` columns takes in FP8, with its scale.
+constexpr int64_t Fp8RowBytes(int64_t k) { return k + 4; }
+
 // To be used by one thread at a time.
 class Matmul {
  public:
@@ -77,6 +85,9 @@ class Matmul {
 
   // The algorithm chosen for the key, else the library's first guess, which is then kept.
   absl::Status Run(const MatmulOperands& operands, const MatmulScratch& scratch);
+
+  // Whether the device multiplies in FP8 with scales for rows.
+  bool takes_fp8() const { return hopper_multiprocessors_ > 0; }
 
   // Used from now on for products of this key.
   void Choose(const MatmulKey& key, const MatmulAlgorithm& algorithm) {
@@ -109,6 +120,14 @@ class Matmul {
                                         const MatmulScratch& scratch) const;
   // By as many expanded rows of the weight at a time as there is room for, then what follows.
   absl::Status MultiplyInParts(const MatmulOperands& operands, const MatmulScratch& scratch);
+  // FP8's candidates and product, as the library has them; matmul_fp8.cc.
+  std::vector<MatmulAlgorithm> Fp8Candidates(const MatmulOperands& operands,
+                                             int64_t workspace_bytes, int most) const;
+  absl::Status MultiplyFp8(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
+                           const MatmulScratch& scratch) const;
+  // By the weight in 16 bits, expanded as a whole or in parts.
+  absl::Status MultiplyExpanded(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
+                                const MatmulScratch& scratch);
   // Whether our product for few rows takes these.
   bool TakesFewRows(const MatmulOperands& operands) const;
   Int4Matrix Int4Of(const MatmulOperands& operands) const;

@@ -130,6 +130,7 @@ MatmulOperands Qwen3Cuda::QueryKeyValue(const Qwen3Weights& weights, const RowBl
           .x_stride = shape_.hidden,
           .weight = Matrix(weights.qkv),
           .form = weights.qkv.form,
+          .weight_scales = Floats(weights.qkv.scales_offset),
           .out = block.projected,
           .out_stride = block.projected_stride,
           .rows = block.rows,
@@ -143,6 +144,7 @@ MatmulOperands Qwen3Cuda::QueryKeyValue(const Qwen3Weights& weights, const RowBl
 MatmulOperands Qwen3Cuda::KeyValue(const Qwen3Weights& weights, const RowBlock& block) const {
   MatmulOperands operands = QueryKeyValue(weights, block);
   operands.weight = Matrix(weights.qkv, shape_.query_width(), shape_.hidden);
+  operands.weight_scales += shape_.query_width();
   operands.out = static_cast<std::byte*>(block.projected) + 2 * shape_.query_width();
   operands.n = 2 * shape_.key_width();
   operands.rope = Rope(weights, 0, shape_.num_kv_heads, block);
@@ -161,6 +163,7 @@ MatmulOperands Qwen3Cuda::Output(const Qwen3Weights& weights, const RowBlock& bl
           .x_stride = block.projected_stride,
           .weight = Matrix(weights.output),
           .form = weights.output.form,
+          .weight_scales = Floats(weights.output.scales_offset),
           .out = block.half,
           .out_stride = shape_.hidden,
           .rows = block.rows,
@@ -173,6 +176,7 @@ MatmulOperands Qwen3Cuda::GateUp(const Qwen3Weights& weights, const RowBlock& bl
           .x_stride = shape_.hidden,
           .weight = Matrix(weights.gate_up),
           .form = weights.gate_up.form,
+          .weight_scales = Floats(weights.gate_up.scales_offset),
           .out = block.inner,
           .out_stride = shape_.inner_width,
           .rows = block.rows,
@@ -186,6 +190,7 @@ MatmulOperands Qwen3Cuda::Down(const Qwen3Weights& weights, const RowBlock& bloc
           .x_stride = shape_.inner_width,
           .weight = Matrix(weights.down),
           .form = weights.down.form,
+          .weight_scales = Floats(weights.down.scales_offset),
           .out = block.half,
           .out_stride = shape_.hidden,
           .rows = block.rows,

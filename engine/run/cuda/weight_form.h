@@ -8,9 +8,13 @@
 
 namespace quiver {
 
+// Of rows and columns of a matrix in FP8, as cuBLASLt asks.
+inline constexpr int kFp8Multiple = 16;
+
 enum class WeightKind : uint8_t {
   kHalf,  // row-major and dense, of the compute type
   kInt4,  // an Int4Matrix
+  kFp8,   // E4M3, row-major and dense, with an F32 scale for each row elsewhere
 };
 
 struct WeightForm {
@@ -18,10 +22,14 @@ struct WeightForm {
   int group = 0;  // of kInt4: columns that share a scale, as Int4Matrix has it
 
   // Rows of a matrix with others above it, or below it, come in multiples of this.
-  int64_t row_multiple() const { return kind == WeightKind::kInt4 ? kInt4PanelRows : 1; }
+  int64_t row_multiple() const {
+    return kind == WeightKind::kInt4 ? kInt4PanelRows : kind == WeightKind::kFp8 ? kFp8Multiple : 1;
+  }
   // Of [rows, k]; also from the first row's place to row `rows`, a multiple of row_multiple().
   int64_t Bytes(int64_t rows, int64_t k) const {
-    return kind == WeightKind::kInt4 ? Int4Bytes(rows, k, group) : 2 * rows * k;
+    return kind == WeightKind::kInt4  ? Int4Bytes(rows, k, group)
+           : kind == WeightKind::kFp8 ? rows * k
+                                      : 2 * rows * k;
   }
   // For files, and keys of maps.
   int64_t code() const { return static_cast<int64_t>(kind) + 256 * int64_t{group}; }

@@ -24,11 +24,13 @@ cpu::StoredType HalfOf(ComputeType type) {
 }  // namespace
 
 WeightLayout::WeightLayout(const Weights* weights, std::string prefix, ComputeType type,
-                           const QuantizationConfig* quantization, WeightForm random_form)
+                           const QuantizationConfig* quantization, bool takes_fp8,
+                           WeightForm random_form)
     : weights_(weights),
       prefix_(std::move(prefix)),
       matrix_type_(HalfOf(type)),
       quantization_(quantization),
+      takes_fp8_(takes_fp8),
       random_form_(random_form) {}
 
 WeightPiece WeightLayout::Find(const std::string& name, std::vector<int64_t> shape) {
@@ -90,21 +92,30 @@ WeightForm WeightLayout::FormOf(
     const std::vector<Part>& parts, int64_t k,
     const std::vector<std::shared_ptr<const LinearWeight>>& linears) const {
   WeightForm form = weights_ == nullptr ? random_form_ : WeightForm();
-  for (const auto& linear : linears) {
-    // Columns in another order than x's are not multiplied as they are.
-    if (linear->format() != WeightFormat::kInt4 || !linear->column_inputs().empty()) return {};
-    const bool whole = linear->num_groups() == 1;
-    if (!whole && !IsInt4Group(linear->group_inputs())) return {};
-    const int group = whole ? kInt4UnitColumns : static_cast<int>(linear->group_inputs());
-    if (form.kind == WeightKind::kInt4 && form.group != group) return {};
-    form = {WeightKind::kInt4, group};
+  for (size_t i = 0; i < linears.size(); ++i) {
+    const WeightForm mine = FormOf(*linears[i]);
+    if (i > 0 && mine != form) return {};
+    form = mine;
   }
-  if (form.kind != WeightKind::kInt4) return form;
-  if (k % 8 != 0) return {};
+  const int64_t multiple = form.kind == WeightKind::kFp8 ? kFp8Multiple : 8;
+  if (form.kind != WeightKind::kHalf && k % multiple != 0) return {};
   for (const Part& part : parts) {
     if (part.rows % form.row_multiple() != 0) return {};
   }
   return form;
+}
+
+WeightForm WeightLayout::FormOf(const LinearWeight& linear) const {
+  // One scale for each row; blocks of 128 columns are not multiplied as they are.
+  if (linear.format() == WeightFormat::kFp8 && takes_fp8_ &&
+      linear.block_inputs() >= linear.inputs()) {
+    return {WeightKind::kFp8, 0};
+  }
+  // Nor are columns in another order than x's.
+  if (linear.format() != WeightFormat::kInt4 || !linear.column_inputs().empty()) return {};
+  if (linear.num_groups() == 1) return {WeightKind::kInt4, kInt4UnitColumns};
+  if (!IsInt4Group(linear.group_inputs())) return {};
+  return {WeightKind::kInt4, static_cast<int>(linear.group_inputs())};
 }
 
 MatrixPlace WeightLayout::Matrix(const std::vector<Part>& parts, int64_t k) {
@@ -123,7 +134,12 @@ MatrixPlace WeightLayout::Matrix(const std::vector<Part>& parts, int64_t k) {
   if (place.form.kind != WeightKind::kHalf) {
     expanded_bytes_ = std::max(expanded_bytes_, WeightForm().Bytes(rows, k));
   }
+  if (place.form.kind == WeightKind::kFp8) {
+    place.scales_offset = Reserve(rows * 4);
+    fp8_columns_ = std::max(fp8_columns_, k);
+  }
   int64_t offset = place.offset;
+  int64_t scales_offset = place.scales_offset;
   for (size_t i = 0; i < parts.size(); ++i) {
     WeightPiece piece;
     if (is_quantized) {
@@ -133,12 +149,14 @@ MatrixPlace WeightLayout::Matrix(const std::vector<Part>& parts, int64_t k) {
       piece = Find(parts[i].name, {parts[i].rows, k});
     }
     piece.offset = offset;
+    piece.scales_offset = scales_offset;
     piece.target_type = matrix_type_;
     piece.form = place.form;
     piece.k = k;
     // A product of inputs of variance 1 has variance 1.
     piece.random_range = std::sqrt(3.0f / static_cast<float>(k));
     offset += piece.form.Bytes(parts[i].rows, k);
+    scales_offset += parts[i].rows * 4;
     pieces_.push_back(std::move(piece));
   }
   return place;

@@ -30,6 +30,7 @@ struct WeightPiece {
   // Of a part of a matrix: how it lies there, and its columns. Scales have the target type.
   WeightForm form;
   int64_t k = 0;
+  int64_t scales_offset = 0;  // of kFp8: F32, one for each row
   // Of random weights: uniform around `random_mean`, at most `random_range` off.
   float random_mean = 0;
   float random_range = 0;
@@ -45,6 +46,7 @@ struct TablePlace {
 struct MatrixPlace {
   int64_t offset = 0;
   WeightForm form;
+  int64_t scales_offset = 0;  // of kFp8
 };
 
 // Gives each weight asked for a place, looks its tensor up, and remembers the first error.
@@ -52,10 +54,11 @@ class WeightLayout {
  public:
   // Every name is looked up with `prefix` before it; `weights` may be null, for random ones, and
   // must outlive this, as `quantization` must, which may be null where nothing is quantized.
-  // Matrices become `type`, or of int4 where the kernels multiply them so; random ones
-  // `random_form`.
+  // Matrices become `type`, or of int4 or, if `takes_fp8`, of FP8 where products take them so;
+  // random ones `random_form`.
   WeightLayout(const Weights* weights, std::string prefix, ComputeType type,
-               const QuantizationConfig* quantization = nullptr, WeightForm random_form = {});
+               const QuantizationConfig* quantization = nullptr, bool takes_fp8 = false,
+               WeightForm random_form = {});
 
   struct Part {
     std::string name;
@@ -77,6 +80,8 @@ class WeightLayout {
   int64_t bytes() const { return bytes_; }
   // What the largest matrix that is not of 16 bits takes when it is; 0 if all are.
   int64_t expanded_bytes() const { return expanded_bytes_; }
+  // The most columns of one that is of FP8; 0 if none is.
+  int64_t fp8_columns() const { return fp8_columns_; }
 
  private:
   // A piece at `offset` but for its place, from tensor `name`.
@@ -84,6 +89,7 @@ class WeightLayout {
   // Of a quantized checkpoint's; empty after an error.
   std::vector<std::shared_ptr<const LinearWeight>> FindLinears(const std::vector<Part>& parts,
                                                                int64_t k);
+  WeightForm FormOf(const LinearWeight& linear) const;
   // Which all of the parts can have. `linears` is empty where nothing is quantized.
   WeightForm FormOf(const std::vector<Part>& parts, int64_t k,
                     const std::vector<std::shared_ptr<const LinearWeight>>& linears) const;
@@ -92,11 +98,13 @@ class WeightLayout {
   const std::string prefix_;
   const cpu::StoredType matrix_type_;
   const QuantizationConfig* const quantization_;
+  const bool takes_fp8_;
   const WeightForm random_form_;
   absl::Status status_;
   std::vector<WeightPiece> pieces_;
   int64_t bytes_ = 0;
   int64_t expanded_bytes_ = 0;
+  int64_t fp8_columns_ = 0;
 };
 
 }  // namespace quiver

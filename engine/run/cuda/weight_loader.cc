@@ -16,6 +16,7 @@
 #include "engine/run/cuda/cuda_status.h"
 #include "engine/run/cuda/device_memory.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/int4_matrix.h"
 #include "kernels/cuda/random_fill.h"
 
@@ -122,6 +123,8 @@ class Share {
         SendElements(portion);
       } else if (portion.piece->form.kind == WeightKind::kInt4) {
         SendInt4(portion);
+      } else if (portion.piece->form.kind == WeightKind::kFp8) {
+        SendFp8(portion);
       } else {
         SendDequantized(portion);
       }
@@ -136,10 +139,10 @@ class Share {
   static constexpr char kWhat[] = "loading weights";
 
   std::byte* staging() const { return buffers_.get() + buffer_ * kBufferBytes; }
-  void Send(std::byte* to, int64_t bytes) {
-    calls_(
-        cudaMemcpyAsync(to, staging(), static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
-        kWhat);
+  void Send(std::byte* to, int64_t bytes, int64_t from = 0) {
+    calls_(cudaMemcpyAsync(to, staging() + from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice,
+                           stream_),
+           kWhat);
   }
 
   void SendElements(const Portion& portion) {
@@ -159,6 +162,16 @@ class Share {
     piece.linear->Dequantize(portion.begin, portion.count, floats_.data());
     Narrow(floats_.data(), count, piece.target_type, staging());
     Send(block_ + piece.offset + portion.begin * piece.k * size, count * size);
+  }
+
+  void SendFp8(const Portion& portion) {
+    const WeightPiece& piece = *portion.piece;
+    const int64_t count = portion.count * piece.k;
+    const int64_t scales_at = AlignUp(count, kArenaAlignment);
+    piece.linear->ReadFp8(portion.begin, portion.count, reinterpret_cast<uint8_t*>(staging()),
+                          reinterpret_cast<float*>(staging() + scales_at));
+    Send(block_ + piece.offset + portion.begin * piece.k, count);
+    Send(block_ + piece.scales_offset + portion.begin * 4, portion.count * 4, scales_at);
   }
 
   // Codes, zero points and scales are packed on the device.
@@ -255,6 +268,13 @@ absl::Status MakeRandomWeights(const WeightLayout& layout, std::byte* block) {
                                  .group = piece.form.group,
                                  .type = HalfTypeOf(piece.target_type)};
       calls(RandomInt4(piece.random_range, seed, matrix, nullptr), "making random weights");
+      continue;
+    }
+    if (piece.form.kind == WeightKind::kFp8) {
+      calls(
+          RandomFp8(piece.random_range, seed, piece.count / piece.k, piece.k, block + piece.offset,
+                    reinterpret_cast<float*>(block + piece.scales_offset), nullptr),
+          "making random weights");
       continue;
     }
     calls(RandomFill({.mean = piece.random_mean, .range = piece.random_range, .seed = seed},

@@ -120,8 +120,10 @@ class QuantizedTest(unittest.TestCase):
                 self.assertEqual(result.returncode, 0, result.stderr)
                 vectors = np.load(self.work / "vectors.npy")
                 cosines = (vectors * self.embed(path)).sum(axis=1)
-                self.assertGreaterEqual(cosines.mean(), 0.9995, cosines)
-                self.assertGreaterEqual(cosines.min(), 0.999, cosines)
+                # Activations are in FP8, too, beside weights that have a scale for each output: here those of blocks, too.
+                mean, least = (0.998, 0.98) if "fp8" in name else (0.9995, 0.999)
+                self.assertGreaterEqual(cosines.mean(), mean, cosines)
+                self.assertGreaterEqual(cosines.min(), least, cosines)
 
     def test_modules_may_stay_floats_or_be_stored_otherwise(self):
         """q in int4, k in FP8, v and the MLP in BF16 within the matrices that the engine makes one of."""

@@ -123,7 +123,7 @@ TEST_F(WeightLayoutTest, Int4MatricesTakeWholePanelsAndTheRestSixteenBits) {
   const absl::StatusOr<ForwardShape> shape = ForwardShapeOf(config_);
   ASSERT_TRUE(shape.ok()) << shape.status();
   const WeightForm int4 = {WeightKind::kInt4, 128};
-  WeightLayout layout(nullptr, "", ComputeType::kBfloat16, nullptr, int4);
+  WeightLayout layout(nullptr, "", ComputeType::kBfloat16, nullptr, false, int4);
   const MatrixPlace whole = layout.Matrix({{"a", 128}, {"b", 64}}, 256);
   EXPECT_EQ(whole.form, int4);
   EXPECT_EQ(layout.pieces()[1].offset, whole.offset + Int4Bytes(128, 256, 128));
