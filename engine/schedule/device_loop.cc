@@ -149,6 +149,8 @@ bool DeviceLoop::Prepare() {
   {
     absl::MutexLock lock(mutex_);
     next = core_->Prepare(clock_());
+    // Of what was sealed, some may have been given up.
+    if (core_->has_completions()) answers_due_.Signal();
     if (!next.has_value()) return false;
     before = passes_[next->seat];
     outdated = std::move(prepared_);

@@ -176,9 +176,11 @@ TEST(SchedulerTest, ManyTasksAreTakenOrRefusedEachForItself) {
       EXPECT_EQ(tasks[i].token_ids.size(), 10u);
     }
   }
-  EXPECT_EQ(taken, 100);
+  // One more if the next batch, of one task, was prepared meanwhile.
+  EXPECT_GE(taken, 100);
+  EXPECT_LE(taken, 101);
   device.go.Notify();
-  answers.AwaitCount(101);
+  answers.AwaitCount(1 + taken);
 }
 
 TEST(SchedulerTest, WrongOptionsAreRefused) {
