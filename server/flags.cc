@@ -278,6 +278,14 @@ class Parser {
         "Where to write what was bound, as lines grpc=HOST:PORT and http=HOST:PORT", "",
         [=](std::string file) { options->port_file = std::move(file); });
     AddFlag<std::string>(
+        "--tls-certificate", TextValue("FILE"),
+        "Certificate in PEM, then those that lead to its authority; both ports then speak TLS "
+        "alone",
+        "no TLS", [=](std::string file) { options->tls_certificate_file = std::move(file); });
+    AddFlag<std::string>("--tls-key", TextValue("FILE"), "Its private key in PEM, not encrypted",
+                         "no TLS",
+                         [=](std::string file) { options->tls_key_file = std::move(file); });
+    AddFlag<std::string>(
         "--api-keys", TextValue("FILE"),
         "Whose keys calls must have, by SHA-256, one a line; health and metrics stay open",
         "anybody may call", [=](std::string file) { options->api_keys_file = std::move(file); });

@@ -35,6 +35,9 @@ struct ServerOptions {
   HttpServer::Options http;
   // A file for ApiKeys; empty to let everybody in.
   std::string api_keys_file;
+  // Both or neither.
+  std::string tls_certificate_file;
+  std::string tls_key_file;
   absl::Duration grpc_keepalive_time = absl::Minutes(2);
 
   // Serialized size of one request message.

@@ -3,11 +3,13 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
+#include "server/tls_files.h"
 
 namespace quiver {
 
@@ -19,6 +21,8 @@ class GrpcServer {
     std::string host = "127.0.0.1";
     // 0 for any free one.
     int port = 50051;
+    // What connections are encrypted with; none: not at all.
+    std::optional<TlsFiles> tls = std::nullopt;
     // Serialized size of a request; a larger one is RESOURCE_EXHAUSTED.
     int max_message_bytes = 32 << 20;
     // Of a reply: the largest request's vectors.

@@ -29,6 +29,31 @@ std::string HostPort(const std::string& host, int port) {
                                       : absl::StrCat(host, ":", port);
 }
 
+// HTTP/1.1 is what is spoken here, whatever else the client would like.
+int ChooseProtocol(SSL*, const unsigned char** out, unsigned char* out_length,
+                   const unsigned char* offered, unsigned offered_length, void*) {
+  static constexpr unsigned char kHttp11[] = "\x08http/1.1";
+  const int found = SSL_select_next_proto(const_cast<unsigned char**>(out), out_length, kHttp11,
+                                          sizeof(kHttp11) - 1, offered, offered_length);
+  return found == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
+}
+
+absl::StatusOr<std::unique_ptr<asio::ssl::context>> MakeTls(const TlsFiles& files) {
+  auto tls = std::make_unique<asio::ssl::context>(asio::ssl::context::tls_server);
+  ErrorCode error;
+  tls->use_certificate_chain(asio::buffer(files.certificate_chain), error);
+  if (!error) {
+    tls->use_private_key(asio::buffer(files.private_key), asio::ssl::context::pem, error);
+  }
+  if (error)
+    return absl::InvalidArgumentError(absl::StrCat("--tls-certificate: ", error.message()));
+  SSL_CTX_set_min_proto_version(tls->native_handle(), TLS1_2_VERSION);
+  // Without them an idle connection keeps 34 KB of buffers.
+  SSL_CTX_set_mode(tls->native_handle(), SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_alpn_select_cb(tls->native_handle(), ChooseProtocol, nullptr);
+  return tls;
+}
+
 }  // namespace
 
 class HttpServer::Listener {
@@ -45,6 +70,11 @@ class HttpServer::Listener {
 
   absl::Status Bind() {
     const Options& options = shared_->options;
+    if (options.tls.has_value()) {
+      absl::StatusOr<std::unique_ptr<asio::ssl::context>> tls = MakeTls(*options.tls);
+      if (!tls.ok()) return tls.status();
+      shared_->tls = *std::move(tls);
+    }
     ErrorCode error;
     Tcp::resolver resolver(shared_->io);
     const auto found =

@@ -6,12 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/api_keys.h"
 #include "server/http_router.h"
+#include "server/tls_files.h"
 
 namespace quiver {
 
@@ -34,6 +36,8 @@ class HttpServer {
     // Longest wait for the rest of its header. A body and an answer get this too, and a second for
     // each kMinBytesPerSecond.
     absl::Duration read_timeout = absl::Seconds(10);
+    // What connections are encrypted with, at least TLS 1.2; none: not at all.
+    std::optional<TlsFiles> tls = std::nullopt;
     // Whose keys routes that need one take; null for anybody.
     std::shared_ptr<const ApiKeys> api_keys = nullptr;
   };

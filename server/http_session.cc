@@ -1,8 +1,7 @@
 #include "server/http_session.h"
 
-#include <sys/socket.h>
+#include <poll.h>
 
-#include <cerrno>
 #include <chrono>
 #include <limits>
 #include <utility>
@@ -23,6 +22,8 @@ namespace http = boost::beast::http;
 using Tcp = asio::ip::tcp;
 
 constexpr absl::Duration kLingerTime = absl::Seconds(2);
+// Between two looks whether a client that has sent more than its request has gone.
+constexpr std::chrono::milliseconds kWatchInterval(100);
 // What an idle connection may keep of its buffer.
 constexpr size_t kIdleBufferBytes = 4096;
 // Read at once while a request is awaited; most requests fit.
@@ -51,10 +52,12 @@ std::string HttpDate(absl::Time time) {
 }  // namespace
 
 HttpSession::HttpSession(std::shared_ptr<HttpShared> shared, Tcp::socket socket)
-    : shared_(std::move(shared)), stream_(std::move(socket)) {
+    : shared_(std::move(shared)),
+      stream_(std::move(socket), shared_->tls.get()),
+      watch_timer_(stream_.get_executor()) {
   ErrorCode error;
-  stream_.socket().set_option(Tcp::no_delay(true), error);
-  const Tcp::endpoint peer = stream_.socket().remote_endpoint(error);
+  stream_.tcp().socket().set_option(Tcp::no_delay(true), error);
+  const Tcp::endpoint peer = stream_.tcp().socket().remote_endpoint(error);
   if (!error) {
     const std::string address = peer.address().to_string();
     peer_ = peer.address().is_v6() ? absl::StrCat("[", address, "]:", peer.port())
@@ -62,23 +65,28 @@ HttpSession::HttpSession(std::shared_ptr<HttpShared> shared, Tcp::socket socket)
   }
 }
 
-void HttpSession::Start() {
+void HttpSession::Start() { Begin(&HttpSession::AwaitRequest); }
+
+void HttpSession::Refuse() { Begin(&HttpSession::SayTooMany); }
+
+void HttpSession::Begin(void (HttpSession::*next)()) {
   {
     absl::MutexLock lock(&shared_->mutex);
     shared_->sessions.emplace(this, shared_from_this());
   }
-  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] { self->AwaitRequest(); });
+  asio::dispatch(stream_.get_executor(), [self = shared_from_this(), next] {
+    if (!self->stream_.is_tls()) return (*self.*next)();
+    self->SetTimeout(self->shared_->options.read_timeout);
+    self->stream_.Handshake([self, next](ErrorCode error) {
+      if (error) return self->Close();
+      (*self.*next)();
+    });
+  });
 }
 
-void HttpSession::Refuse() {
-  {
-    absl::MutexLock lock(&shared_->mutex);
-    shared_->sessions.emplace(this, shared_from_this());
-  }
-  asio::dispatch(stream_.get_executor(), [self = shared_from_this()] {
-    self->Reject(HttpError(
-        503, absl::StrCat("more than ", self->shared_->options.max_connections, " connections")));
-  });
+void HttpSession::SayTooMany() {
+  Reject(
+      HttpError(503, absl::StrCat("more than ", shared_->options.max_connections, " connections")));
 }
 
 void HttpSession::Drain() {
@@ -213,7 +221,7 @@ void HttpSession::OnBody(ErrorCode error) {
 
 void HttpSession::Dispatch() {
   state_ = State::kHandling;
-  stream_.expires_never();
+  stream_.tcp().expires_never();
   http::request<http::string_body> message = parser_->release();
   HttpRequest request;
   request.method = head_ ? "GET" : std::string(View(message.method_string()));
@@ -243,15 +251,25 @@ void HttpSession::Dispatch() {
 void HttpSession::WatchClient() {
   if (watching_) return;
   watching_ = true;
-  stream_.socket().async_wait(Tcp::socket::wait_read, [self = shared_from_this()](ErrorCode error) {
+  const auto look = [self = shared_from_this()](ErrorCode error) {
     self->watching_ = false;
     if (error || self->state_ != State::kHandling) return;
-    char byte;
-    const ssize_t got =
-        recv(self->stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    // More data is the next request, which waits in the kernel.
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) self->cancellation_->Cancel();
-  });
+    if (self->ClientHasGone()) return self->cancellation_->Cancel();
+    // There is data, which waits in the kernel: the next request, or TLS's goodbye. More of it
+    // wakes nobody, so the end behind it has to be looked for.
+    self->watching_ = true;
+    self->watch_timer_.expires_after(kWatchInterval);
+    self->watch_timer_.async_wait([self](ErrorCode) {
+      self->watching_ = false;
+      if (self->state_ == State::kHandling) self->WatchClient();
+    });
+  };
+  stream_.tcp().socket().async_wait(Tcp::socket::wait_read, look);
+}
+
+bool HttpSession::ClientHasGone() {
+  pollfd connection = {stream_.tcp().socket().native_handle(), POLLRDHUP, 0};
+  return poll(&connection, 1, 0) > 0;
 }
 
 void HttpSession::OnReadError(ErrorCode error) {
@@ -307,7 +325,7 @@ void HttpSession::OnWritten(ErrorCode error) {
   if (error) return Close();
   if (keep_alive_) return AwaitRequest();
   if (!unread_) return Close();
-  stream_.socket().shutdown(Tcp::socket::shutdown_send, error);
+  stream_.tcp().socket().shutdown(Tcp::socket::shutdown_send, error);
   SetTimeout(kLingerTime);
   Linger();
 }
@@ -327,14 +345,14 @@ void HttpSession::Close() {
   if (cancellation_ != nullptr) cancellation_->Cancel();
   // Says a proper goodbye; closing alone would do so only if nobody else held the descriptor.
   ErrorCode ignored;
-  stream_.socket().shutdown(Tcp::socket::shutdown_both, ignored);
-  stream_.close();
+  stream_.tcp().socket().shutdown(Tcp::socket::shutdown_both, ignored);
+  stream_.tcp().close();
   absl::MutexLock lock(&shared_->mutex);
   shared_->sessions.erase(this);
 }
 
 void HttpSession::SetTimeout(absl::Duration timeout) {
-  stream_.expires_after(absl::ToChronoNanoseconds(timeout));
+  stream_.tcp().expires_after(absl::ToChronoNanoseconds(timeout));
 }
 
 void HttpSession::SetTimeoutFor(int64_t bytes) {

@@ -14,9 +14,12 @@
 #include "absl/synchronization/mutex.h"
 #include "boost/asio/io_context.hpp"
 #include "boost/asio/ip/tcp.hpp"
+#include "boost/asio/ssl/context.hpp"
+#include "boost/asio/steady_timer.hpp"
 #include "boost/beast/core.hpp"
 #include "boost/beast/http.hpp"
 #include "server/http_server.h"
+#include "server/http_stream.h"
 
 namespace quiver {
 
@@ -30,6 +33,8 @@ struct HttpShared {
 
   const HttpServer::Options options;
   const HttpRouter router;
+  // Null without TLS.
+  std::unique_ptr<boost::asio::ssl::context> tls;
   boost::asio::io_context io;
   // Set by Stop: answers end their connections.
   std::atomic<bool> draining{false};
@@ -61,6 +66,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   using ErrorCode = boost::beast::error_code;
   enum class State : uint8_t { kIdle, kReading, kHandling, kWriting, kClosed };
 
+  // Joins the shared sessions, shakes hands if there is TLS, and goes on with `next`.
+  void Begin(void (HttpSession::*next)());
+  void SayTooMany();
   void AwaitRequest();
   void ReadHeader();
   void OnHeader(ErrorCode error);
@@ -72,6 +80,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Dispatch();
   // Notices that the client goes away while its request is being handled.
   void WatchClient();
+  // Whether its side of the connection has ended.
+  bool ClientHasGone();
   void OnReadError(ErrorCode error);
   // Answers and ends the connection, although not all was read that the client sends.
   void Reject(HttpResponse response);
@@ -86,7 +96,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void SetTimeoutFor(int64_t bytes);
 
   const std::shared_ptr<HttpShared> shared_;
-  boost::beast::tcp_stream stream_;
+  HttpStream stream_;
   boost::beast::flat_buffer buffer_;
   std::optional<boost::beast::http::request_parser<boost::beast::http::string_body>> parser_;
   std::optional<boost::beast::http::response<boost::beast::http::string_body>> response_;
@@ -95,6 +105,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string query_;
   const HttpRouter::Route* route_ = nullptr;
   std::shared_ptr<CancellationFlag> cancellation_;
+  boost::asio::steady_timer watch_timer_;
   State state_ = State::kIdle;
   bool head_ = false;
   bool keep_alive_ = true;

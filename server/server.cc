@@ -65,15 +65,26 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& opti
     if (!loaded.ok()) return loaded.status();
     api_keys = *std::move(loaded);
   }
-  std::unique_ptr<Server> server(new Server(options, std::move(api_keys), logger));
+  std::optional<TlsFiles> tls;
+  if (options.tls_certificate_file.empty() != options.tls_key_file.empty()) {
+    return absl::InvalidArgumentError("--tls-certificate and --tls-key must be given together");
+  }
+  if (!options.tls_certificate_file.empty()) {
+    absl::StatusOr<TlsFiles> loaded =
+        TlsFiles::Load(options.tls_certificate_file, options.tls_key_file, absl::Now());
+    if (!loaded.ok()) return loaded.status();
+    tls = *std::move(loaded);
+  }
+  std::unique_ptr<Server> server(new Server(options, std::move(api_keys), std::move(tls), logger));
   if (absl::Status status = server->Bind(); !status.ok()) return status;
   return server;
 }
 
 Server::Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_keys,
-               Logger* logger)
+               std::optional<TlsFiles> tls, Logger* logger)
     : options_(options),
       api_keys_(std::move(api_keys)),
+      tls_(std::move(tls)),
       logger_(*logger),
       metrics_(GpuMonitor::Start(kGpuSamplePeriod)),
       access_log_(logger, metrics_.request_observer()),
@@ -95,6 +106,7 @@ absl::Status Server::Bind() {
   http.host = options_.host;
   http.port = options_.http_port;
   http.api_keys = api_keys_;
+  http.tls = tls_;
   HttpRouter router;
   AddOperationalRoutes(&router, &state_,
                        [this] { return metrics_.Scrape(state_, http_->stats()); });
@@ -110,6 +122,7 @@ absl::Status Server::Bind() {
   GrpcServer::Options grpc;
   grpc.host = options_.host;
   grpc.port = options_.grpc_port;
+  grpc.tls = tls_;
   grpc.max_message_bytes = static_cast<int>(options_.max_message_bytes);
   grpc.max_concurrent_streams = options_.max_calls_per_connection;
   grpc.keepalive_time = options_.grpc_keepalive_time;
@@ -120,7 +133,10 @@ absl::Status Server::Bind() {
 
   if (absl::Status status = WritePortFile(); !status.ok()) return status;
   http_->Start();
-  logger_.Info("listening", {{"grpc", grpc_->address()}, {"http", http_->address()}});
+  logger_.Info("listening", {{"grpc", grpc_->address()},
+                             {"http", http_->address()},
+                             {"tls", tls_.has_value()},
+                             {"api_keys", api_keys_ != nullptr}});
   return absl::OkStatus();
 }
 

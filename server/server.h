@@ -3,6 +3,7 @@
 #define QUIVER_SERVER_SERVER_H_
 
 #include <memory>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,6 +20,7 @@
 #include "server/requests_in_flight.h"
 #include "server/served_model.h"
 #include "server/serving_state.h"
+#include "server/tls_files.h"
 
 namespace quiver {
 
@@ -41,7 +43,8 @@ class Server {
   bool Drain();
 
  private:
-  Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_keys, Logger* logger);
+  Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_keys,
+         std::optional<TlsFiles> tls, Logger* logger);
 
   absl::Status Bind();
   absl::Status WritePortFile() const;
@@ -50,6 +53,7 @@ class Server {
   const ServerOptions options_;
   // Null if everybody may call.
   const std::shared_ptr<const ApiKeys> api_keys_;
+  const std::optional<TlsFiles> tls_;
   Logger& logger_;
   ServingState state_;
   Metrics metrics_;

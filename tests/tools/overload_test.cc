@@ -47,7 +47,7 @@ class FakeServer {
   std::string address() const { return server_->address(); }
 
  private:
-  Metrics metrics_;
+  Metrics metrics_{nullptr};
   ServingState state_;
   std::unique_ptr<Embedder> embedder_;
   ServedModel model_{&state_, {}};

@@ -23,6 +23,7 @@ constexpr char kDefaultWorkload[] = "name=query,rate=10,tokens=32";
 
 struct ServeFlags {
   std::string server;
+  ConnectionFlags connection;
   double wait_seconds = 0;
   std::vector<std::string> workloads = {kDefaultWorkload};
   std::vector<double> sweep;
@@ -81,15 +82,17 @@ int Run(const ServeFlags& flags) {
     load.lines = std::make_shared<const std::vector<std::string>>(*std::move(lines));
   }
   load.server = flags.server;
+  load.connection = flags.connection;
   load.warm_up = absl::Seconds(flags.warm_up_seconds);
   load.duration = absl::Seconds(flags.seconds);
   load.patience = absl::Seconds(flags.patience_seconds);
 
   ServeReport report;
   report.server = flags.server;
-  absl::StatusOr<v1::ModelInfo> info =
-      RemoteExecutor({.server = flags.server, .wait = absl::Seconds(flags.wait_seconds)})
-          .Describe();
+  absl::StatusOr<v1::ModelInfo> info = RemoteExecutor({.server = flags.server,
+                                                       .connection = flags.connection,
+                                                       .wait = absl::Seconds(flags.wait_seconds)})
+                                           .Describe();
   if (!info.ok()) return ReportFailure(info.status());
   report.model = *std::move(info);
 
@@ -130,7 +133,9 @@ void AddBenchServeCommand(CLI::App* bench, int* exit_code) {
       "not\n"
       "tokenize, or texts. A refusal is no failure of the run; its exit code is 0.");
   auto flags = std::make_shared<ServeFlags>();
-  command->add_option("--server", flags->server, "HOST:PORT")->required()->type_name("ADDRESS");
+  CLI::Option* server =
+      command->add_option("--server", flags->server, "HOST:PORT")->required()->type_name("ADDRESS");
+  flags->connection.AddTo(command, server);
   command->add_option("--wait", flags->wait_seconds, "Wait this long for the server to be up")
       ->check(CLI::Range(0.0, 86'400.0))
       ->type_name("S");

@@ -69,11 +69,13 @@ absl::StatusOr<std::vector<LoadResult>> RunLoad(const LoadOptions& options,
   std::vector<std::unique_ptr<v1::EmbedService::Stub>> stubs;
   std::vector<v1::EmbedService::Stub*> shared;
   const auto connect = [&]() -> absl::Status {
-    const std::shared_ptr<grpc::Channel> channel = ConnectAlone(options.server);
-    if (!channel->WaitForConnected(std::chrono::system_clock::now() + kConnectTime)) {
+    const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
+        ConnectAlone(options.server, options.connection);
+    if (!channel.ok()) return channel.status();
+    if (!(*channel)->WaitForConnected(std::chrono::system_clock::now() + kConnectTime)) {
       return absl::UnavailableError(absl::StrCat(options.server, ": no connection"));
     }
-    stubs.push_back(v1::EmbedService::NewStub(channel));
+    stubs.push_back(v1::EmbedService::NewStub(*channel));
     return absl::OkStatus();
   };
   for (int i = 0; i < options.connections; ++i) {

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "quiver/v1/embed.grpc.pb.h"
+#include "tools/quiver/connection.h"
 #include "tools/quiver/load_recorder.h"
 #include "tools/quiver/workload.h"
 
@@ -65,6 +66,7 @@ std::unique_ptr<LoadSource> MakeStreamLoad(const Workload& workload, const LoadS
 struct LoadOptions {
   // HOST:PORT.
   std::string server;
+  ConnectionFlags connection = {};
   // Connections that the Embed calls of all workloads share.
   int connections = 4;
   // Time before the window that counts, and the window's length.

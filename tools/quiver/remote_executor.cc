@@ -97,22 +97,12 @@ class TokenizeCalls {
 
 }  // namespace
 
-std::shared_ptr<grpc::Channel> ConnectAlone(const std::string& server) {
-  grpc::ChannelArguments arguments;
-  // The server's own limits hold, which it tells.
-  arguments.SetMaxReceiveMessageSize(-1);
-  arguments.SetMaxSendMessageSize(-1);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  // A server that is being waited for should be found soon after it comes up.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  return grpc::CreateCustomChannel(server, grpc::InsecureChannelCredentials(), arguments);
+RemoteExecutor::RemoteExecutor(Options options) : options_(std::move(options)) {
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
+      ConnectAlone(options_.server, options_.connection);
+  connected_ = channel.status();
+  if (channel.ok()) stub_ = v1::EmbedService::NewStub(*channel);
 }
-
-RemoteExecutor::RemoteExecutor(Options options)
-    : options_(std::move(options)),
-      stub_(v1::EmbedService::NewStub(ConnectAlone(options_.server))) {}
 
 absl::Status RemoteExecutor::Explain(const absl::Status& status) const {
   if (status.code() != absl::StatusCode::kUnavailable) return status;
@@ -120,6 +110,7 @@ absl::Status RemoteExecutor::Explain(const absl::Status& status) const {
 }
 
 absl::StatusOr<v1::ModelInfo> RemoteExecutor::Describe() {
+  if (!connected_.ok()) return connected_;
   const absl::Time give_up = absl::Now() + options_.wait;
   for (;;) {
     grpc::ClientContext context;

@@ -5,15 +5,11 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "grpcpp/channel.h"
 #include "quiver/v1/embed.grpc.pb.h"
+#include "tools/quiver/connection.h"
 #include "tools/quiver/executor.h"
 
 namespace quiver {
-
-// A channel to HOST:PORT without limits of its own on messages, and with a connection that no other
-// channel uses.
-std::shared_ptr<grpc::Channel> ConnectAlone(const std::string& server);
 
 // A server, over gRPC. Embedding is one EmbedStream; tokenizing is Tokenize after Tokenize.
 class RemoteExecutor : public Executor {
@@ -21,6 +17,7 @@ class RemoteExecutor : public Executor {
   struct Options {
     // HOST:PORT.
     std::string server;
+    ConnectionFlags connection = {};
     // How long to wait for a server that does not serve yet.
     absl::Duration wait;
   };
@@ -35,7 +32,9 @@ class RemoteExecutor : public Executor {
   absl::Status Explain(const absl::Status& status) const;
 
   const Options options_;
-  const std::unique_ptr<v1::EmbedService::Stub> stub_;
+  // Why there is no stub.
+  absl::Status connected_;
+  std::unique_ptr<v1::EmbedService::Stub> stub_;
 };
 
 }  // namespace quiver

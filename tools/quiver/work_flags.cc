@@ -44,6 +44,7 @@ void ExecutorFlags::AddTo(CLI::App* command, bool with_threads) {
         ->group(kModelGroup);
     AddDeviceTo(command, model);
   }
+  connection.AddTo(command, remote);
   command
       ->add_option("--wait", wait_seconds,
                    "Wait this long for the server to be up (default: do not wait)")
@@ -96,8 +97,8 @@ void ExecutorFlags::Check() const {
 
 std::unique_ptr<Executor> ExecutorFlags::Make() const {
   if (!server.empty()) {
-    return std::make_unique<RemoteExecutor>(
-        RemoteExecutor::Options{.server = server, .wait = absl::Seconds(wait_seconds)});
+    return std::make_unique<RemoteExecutor>(RemoteExecutor::Options{
+        .server = server, .connection = connection, .wait = absl::Seconds(wait_seconds)});
   }
   return std::make_unique<LocalExecutor>(LocalExecutor::Options{.model_dir = model_dir,
                                                                 .num_threads = num_threads,

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "engine/model/quantization_config.h"
 #include "engine/run/device_options.h"
+#include "tools/quiver/connection.h"
 #include "tools/quiver/executor.h"
 #include "tools/quiver/input_source.h"
 
@@ -32,6 +33,7 @@ struct ExecutorFlags {
   CudaOptions cuda;
   QuantizationChoice quantization = QuantizationChoice::kAuto;
   std::string server;
+  ConnectionFlags connection;
   double wait_seconds = 0;
   // Not a flag of every command.
   bool fingerprint = true;
