@@ -76,7 +76,7 @@ struct LoadOptions {
   absl::Duration patience = absl::Seconds(30);
   uint64_t seed = 1;
   // What workloads of texts send, at random; null or empty for words.
-  std::shared_ptr<const std::vector<std::string>> lines;
+  std::shared_ptr<const std::vector<std::string>> lines = nullptr;
 };
 
 // Sends all workloads side by side: their results, in the same order. INVALID_ARGUMENT for inputs
