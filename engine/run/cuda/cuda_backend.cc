@@ -56,6 +56,7 @@ class CudaBackend : public Backend {
   std::unique_ptr<CudaExecutor> executor_;
   std::unique_ptr<CudaGraphs> graphs_;
   int64_t graph_bytes_ = 0;
+  bool quantizes_inputs_ = false;
   // Whether algorithms were measured in this start.
   bool measured_ = false;
 };
@@ -114,6 +115,9 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
   model_ =
       (qwen3 ? CreateQwen3Cuda : CreateBertCuda)(config, model_options, &layout, matmul_.get());
   if (!layout.status().ok()) return layout.status();
+  quantizes_inputs_ =
+      std::any_of(layout.pieces().begin(), layout.pieces().end(),
+                  [](const WeightPiece& piece) { return piece.form.kind == WeightKind::kFp8; });
 
   status = PlanMemory(config, layout, options);
   if (status.ok()) status = TakeMemory(layout, weights);
@@ -237,7 +241,8 @@ absl::Status CudaBackend::Account(const CudaOptions& options) {
   info_.memory_budget_bytes = grant_.budget_bytes;
   info_.device = device_.Description();
   info_.device_uuid = device_.uuid;
-  info_.arithmetic = ArithmeticName(options.dtype);
+  // Inputs of FP8 weights are quantized as well, which moves vectors.
+  info_.arithmetic = absl::StrCat(ArithmeticName(options.dtype), quantizes_inputs_ ? "+fp8" : "");
   info_.max_batch_tokens = static_cast<int>(grant_.activations.first.tokens);
   info_.max_sequence_tokens = static_cast<int>(grant_.max_sequence_tokens);
   info_.max_batch_sequences = static_cast<int>(
