@@ -110,12 +110,6 @@ class LinearWeight {
   std::optional<float> input_scale_;
 };
 
-// The nearest E4M3 code, ties to even; beyond 448 the largest. `value` must not be NaN.
-uint8_t FloatToFp8(float value);
-// The value of an E4M3 code: a sign, 4 bits of exponent biased by 7, 3 of fraction; no infinity,
-// and 0x7f and 0xff are NaN.
-float Fp8ToFloat(uint8_t code);
-
 }  // namespace quiver
 
 #endif  // QUIVER_ENGINE_MODEL_LINEAR_WEIGHT_H_
