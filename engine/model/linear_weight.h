@@ -69,9 +69,9 @@ class LinearWeight {
   const std::vector<float>& block_scales() const { return block_scales_; }
   std::optional<float> input_scale() const { return input_scale_; }
 
-  // Reads all codes: DATA_LOSS, with file and tensor, if one of kFp8 is NaN, or one to be quantized
-  // is not finite. Those of kInt4 cannot be wrong.
-  absl::Status CheckCodes() const;
+  // Reads what outputs [begin, begin + count) are stored as: DATA_LOSS, with file and tensor, if a
+  // code of kFp8 is NaN, or a float to be quantized is not finite. Codes of kInt4 cannot be wrong.
+  absl::Status CheckCodes(int64_t begin, int64_t count) const;
 
   // Elements of outputs [begin, begin + count), [count, inputs], as defined above.
   void Dequantize(int64_t begin, int64_t count, float* out) const;
@@ -84,10 +84,7 @@ class LinearWeight {
 
   LinearWeight() = default;
 
-  absl::Status CheckFinite() const;
   void SetAtLoad(const LinearScheme& scheme);
-  // Floats of output `output`, as they are stored.
-  void ReadFloats(int64_t output, float* values) const;
 
   std::string name_;
   WeightFormat format_ = WeightFormat::kFloat;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/synchronization/mutex.h"
+#include "engine/model/stored_floats.h"
+
 namespace quiver {
 namespace {
 
@@ -33,21 +36,17 @@ void ForOutputs(const LinearWeight& linear, cpu::ThreadPool* pool, const Work& w
 
 }  // namespace
 
-cpu::StoredType StoredTypeOf(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return cpu::StoredType::kF16;
-    case DType::kBF16:
-      return cpu::StoredType::kBF16;
-    default:
-      return cpu::StoredType::kF32;
-  }
-}
-
 absl::StatusOr<CpuLinearRows> CpuLinearRows::Of(const std::vector<LinearWeight>& linears,
                                                 cpu::ThreadPool* pool) {
   for (const LinearWeight& linear : linears) {
-    if (absl::Status status = linear.CheckCodes(); !status.ok()) return status;
+    absl::Mutex mutex;
+    absl::Status status;
+    ForOutputs(linear, pool, [&](int64_t begin, int64_t count) {
+      const absl::Status some = linear.CheckCodes(begin, count);
+      absl::MutexLock lock(&mutex);
+      status.Update(some);
+    });
+    if (!status.ok()) return status;
   }
   CpuLinearRows rows;
   const bool coded = std::all_of(linears.begin(), linears.end(), [&](const LinearWeight& linear) {

@@ -13,8 +13,6 @@
 
 namespace quiver {
 
-cpu::StoredType StoredTypeOf(DType dtype);
-
 // The rows of one fused matrix: codes where all its Linears are quantized alike (coding, groups,
 // order of inputs), else floats. Holds what it made of them; what it did not make it reads from
 // `linears`, which must outlive it.

@@ -4,10 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "engine/model/stored_floats.h"
 #include "engine/run/cpu_linear_rows.h"
-#include "kernels/cpu/stored_type.h"
 
 namespace quiver {
+
 cpu::Activation CpuActivation(Activation activation) {
   switch (activation) {
     case Activation::kSilu:
@@ -26,8 +27,7 @@ absl::StatusOr<TensorView> CpuWeightReader::Find(const std::string& name,
                                                  absl::Span<const int64_t> shape) {
   if (!status_.ok()) return status_;
   absl::StatusOr<TensorView> tensor = weights_.Get(absl::StrCat(prefix_, name), shape);
-  if (tensor.ok() && tensor->dtype != DType::kF32 && tensor->dtype != DType::kF16 &&
-      tensor->dtype != DType::kBF16) {
+  if (tensor.ok() && !IsStoredFloat(tensor->dtype)) {
     tensor = absl::UnimplementedError(absl::StrCat(tensor->file, ": tensor \"", prefix_, name,
                                                    "\" must be F32, F16 or BF16 on a CPU, is ",
                                                    DTypeName(tensor->dtype)));
@@ -40,7 +40,7 @@ std::vector<float> CpuWeightReader::Vector(const std::string& name, int64_t n) {
   absl::StatusOr<TensorView> tensor = Find(name, {n});
   if (!tensor.ok()) return {};
   std::vector<float> values(static_cast<size_t>(n));
-  cpu::WidenToFloat(StoredTypeOf(tensor->dtype), tensor->data, n, values.data());
+  ReadFloats(*tensor, 0, n, values.data());
   return values;
 }
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "engine/model/stored_floats.h"
 #include "engine/run/cuda/activation_layout.h"
 
 namespace quiver {
@@ -46,21 +47,12 @@ WeightPiece WeightLayout::Find(const std::string& name, std::vector<int64_t> sha
     status_ = tensor.status();
     return piece;
   }
-  switch (tensor->dtype) {
-    case DType::kF32:
-      piece.source_type = cpu::StoredType::kF32;
-      break;
-    case DType::kF16:
-      piece.source_type = cpu::StoredType::kF16;
-      break;
-    case DType::kBF16:
-      piece.source_type = cpu::StoredType::kBF16;
-      break;
-    default:
-      status_ = absl::UnimplementedError(absl::StrCat(tensor->file, ": tensor \"", prefix_, name,
-                                                      "\" must be F32, F16 or BF16 on CUDA, is ",
-                                                      DTypeName(tensor->dtype)));
+  if (!IsStoredFloat(tensor->dtype)) {
+    status_ = absl::UnimplementedError(absl::StrCat(tensor->file, ": tensor \"", prefix_, name,
+                                                    "\" must be F32, F16 or BF16 on CUDA, is ",
+                                                    DTypeName(tensor->dtype)));
   }
+  piece.source_type = StoredTypeOf(tensor->dtype);
   piece.source = *std::move(tensor);
   return piece;
 }

@@ -70,11 +70,14 @@ struct Portion {
   int64_t count;
 };
 
-// Rows of a linear that are read at once: a multiple of what is read quickest.
+// Rows of a linear that are read at once: a multiple of what is read quickest, if so many fit.
 int64_t RowsAtOnce(const WeightPiece& piece) {
   constexpr int64_t kQuickRows = 64;
   // What they take in a buffer, of 16 bits or as Int4Source has them, and more.
-  return std::max(kQuickRows, kBufferBytes / (4 * piece.k) / kQuickRows * kQuickRows);
+  const int64_t most = kBufferBytes / (4 * piece.k);
+  if (most >= kQuickRows) return most / kQuickRows * kQuickRows;
+  // Int4 is packed by panels of rows, and says itself if these do not fit.
+  return std::max<int64_t>(piece.form.row_multiple(), most);
 }
 
 std::vector<Portion> Portions(const WeightLayout& layout) {
@@ -118,7 +121,7 @@ class Share {
       calls_(cudaEventSynchronize(sent_[buffer_]), kWhat);
       const Portion& portion = portions[i];
       const LinearWeight* linear = portion.piece->linear.get();
-      if (linear != nullptr && portion.begin == 0) calls_(linear->CheckCodes());
+      if (linear != nullptr) calls_(linear->CheckCodes(portion.begin, portion.count));
       if (linear == nullptr) {
         SendElements(portion);
       } else if (portion.piece->form.kind == WeightKind::kInt4) {

@@ -34,7 +34,7 @@ absl::Status Dump(const std::string& dir, const std::string& out) {
         LinearWeight::Find(**weights, prefix, module, tensor.shape[0], tensor.shape[1],
                            config->quantization_config.SchemeOf(module));
     if (!linear.ok()) return linear.status();
-    if (absl::Status codes = linear->CheckCodes(); !codes.ok()) return codes;
+    if (absl::Status codes = linear->CheckCodes(0, linear->outputs()); !codes.ok()) return codes;
     tensors.push_back({tensor.name, DType::kF32, tensor.shape});
     linears.push_back(*std::move(linear));
   }
