@@ -12,10 +12,6 @@ namespace {
 constexpr std::chrono::milliseconds kInterval(10);
 constexpr int kTextBytes = 128;
 
-// nvmlMemory_t.
-struct NvmlMemory {
-  unsigned long long total, free, used;
-};
 // nvmlProcessInfo_t of the functions' third version.
 struct NvmlProcess {
   unsigned pid;
@@ -31,7 +27,7 @@ constexpr int kClockSm = 1;
 
 std::unique_ptr<DeviceMonitor> DeviceMonitor::Open(int ordinal) {
   const DynamicLibrary cuda("libcuda.so.1");
-  const DynamicLibrary nvml("libnvidia-ml.so.1");
+  const DynamicLibrary nvml(kManagementLibrary);
   // CUDA may number devices in another order, and show fewer.
   int cuda_device = 0;
   char bus[kTextBytes] = "";
@@ -55,7 +51,7 @@ std::unique_ptr<DeviceMonitor> DeviceMonitor::Open(int ordinal) {
 }
 
 int64_t DeviceMonitor::UsedBytes() const {
-  NvmlMemory memory{};
+  NvmlMemory memory;
   nvml_.Call("nvmlDeviceGetMemoryInfo", device_, &memory);
   return static_cast<int64_t>(memory.used);
 }

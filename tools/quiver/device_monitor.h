@@ -7,7 +7,7 @@
 #include <string>
 #include <thread>
 
-#include "tools/quiver/dynamic_library.h"
+#include "engine/run/dynamic_library.h"
 
 namespace quiver {
 

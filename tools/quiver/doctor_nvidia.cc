@@ -9,8 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "engine/run/dynamic_library.h"
 #include "tools/quiver/doctor_checks.h"
-#include "tools/quiver/dynamic_library.h"
 
 namespace quiver {
 namespace {
@@ -22,14 +22,10 @@ constexpr bool kBuiltWithCuda = QUIVER_HAS_CUDA != 0;
 
 // CUdevice_attribute.
 constexpr int kComputeMajor = 75, kComputeMinor = 76;
-// nvmlMemory_t.
-struct NvmlMemory {
-  unsigned long long total, free, used;
-};
 
 int64_t FreeBytes(const DynamicLibrary& nvml, int device) {
   void* handle = nullptr;
-  NvmlMemory memory{};
+  NvmlMemory memory;
   return nvml.Call("nvmlDeviceGetHandleByIndex_v2", static_cast<unsigned>(device), &handle) &&
                  nvml.Call("nvmlDeviceGetMemoryInfo", handle, &memory)
              ? static_cast<int64_t>(memory.free)
@@ -156,7 +152,7 @@ Finding CheckDriver(const DynamicLibrary& cuda) {
 
 std::vector<Finding> CheckNvidia() {
   const DynamicLibrary cuda("libcuda.so.1");
-  const DynamicLibrary nvml("libnvidia-ml.so.1");
+  const DynamicLibrary nvml(kManagementLibrary);
   nvml.Call("nvmlInit_v2");
   std::vector<Finding> findings = {CheckDriver(cuda)};
   int devices = 0;

@@ -1,12 +1,12 @@
 #include "engine/run/cuda/device_memory.h"
 
 #include <cuda_runtime_api.h>
-#include <dlfcn.h>
 
 #include <array>
 
 #include "absl/strings/str_cat.h"
 #include "engine/run/cuda/cuda_status.h"
+#include "engine/run/dynamic_library.h"
 
 namespace quiver {
 namespace {
@@ -14,32 +14,6 @@ namespace {
 std::string Purpose(int64_t bytes, const std::string& purpose) {
   return absl::StrCat("taking ", bytes, " bytes for ", purpose);
 }
-
-// The public C interface of libnvidia-ml, as far as it is used.
-struct ManagementLibrary {
-  struct Memory {
-    unsigned long long total;
-    unsigned long long free;
-    unsigned long long used;
-  };
-  int (*init)() = nullptr;
-  int (*handle_by_bus_id)(const char*, void**) = nullptr;
-  int (*memory_info)(void*, Memory*) = nullptr;
-
-  ManagementLibrary() {
-    // Stays open: the driver's libraries do not bear being closed.
-    void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) return;
-    init = reinterpret_cast<int (*)()>(dlsym(library, "nvmlInit_v2"));
-    handle_by_bus_id = reinterpret_cast<int (*)(const char*, void**)>(
-        dlsym(library, "nvmlDeviceGetHandleByPciBusId_v2"));
-    memory_info =
-        reinterpret_cast<int (*)(void*, Memory*)>(dlsym(library, "nvmlDeviceGetMemoryInfo"));
-  }
-  bool complete() const {
-    return init != nullptr && handle_by_bus_id != nullptr && memory_info != nullptr;
-  }
-};
 
 }  // namespace
 
@@ -61,15 +35,16 @@ absl::StatusOr<PinnedMemory> AllocatePinned(int64_t bytes, const std::string& pu
 }
 
 std::optional<int64_t> UsedBytesWithoutContext(int ordinal) {
-  static const ManagementLibrary library;
+  static const DynamicLibrary nvml(kManagementLibrary);
   std::array<char, 64> bus_id = {};
   void* handle = nullptr;
-  ManagementLibrary::Memory memory = {};
-  if (!library.complete() ||
-      cudaDeviceGetPCIBusId(bus_id.data(), static_cast<int>(bus_id.size()), ordinal) !=
+  NvmlMemory memory;
+  if (cudaDeviceGetPCIBusId(bus_id.data(), static_cast<int>(bus_id.size()), ordinal) !=
           cudaSuccess ||
-      library.init() != 0 || library.handle_by_bus_id(bus_id.data(), &handle) != 0 ||
-      library.memory_info(handle, &memory) != 0) {
+      !nvml.Call("nvmlInit_v2") ||
+      !nvml.Call("nvmlDeviceGetHandleByPciBusId_v2", static_cast<const char*>(bus_id.data()),
+                 &handle) ||
+      !nvml.Call("nvmlDeviceGetMemoryInfo", handle, &memory)) {
     return std::nullopt;
   }
   // "used" leaves out what the driver keeps for itself, or not, by its version.

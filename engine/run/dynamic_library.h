@@ -1,13 +1,22 @@
 // A shared library that is opened if it is there, by the names and signatures of its public C
 // interface, so that this program does not need it.
-#ifndef QUIVER_TOOLS_QUIVER_DYNAMIC_LIBRARY_H_
-#define QUIVER_TOOLS_QUIVER_DYNAMIC_LIBRARY_H_
+#ifndef QUIVER_ENGINE_RUN_DYNAMIC_LIBRARY_H_
+#define QUIVER_ENGINE_RUN_DYNAMIC_LIBRARY_H_
 
 #include <dlfcn.h>
 
 #include <string>
 
 namespace quiver {
+
+// NVIDIA's management library (NVML), and what its functions for a card's memory fill in: that of
+// nvml.h of the CUDA toolkit, which is stable by the functions' versioned names.
+inline constexpr char kManagementLibrary[] = "libnvidia-ml.so.1";
+struct NvmlMemory {
+  unsigned long long total = 0;
+  unsigned long long free = 0;
+  unsigned long long used = 0;
+};
 
 // Stays open for good: CUDA's libraries do not bear being closed.
 class DynamicLibrary {
@@ -34,4 +43,4 @@ class DynamicLibrary {
 
 }  // namespace quiver
 
-#endif  // QUIVER_TOOLS_QUIVER_DYNAMIC_LIBRARY_H_
+#endif  // QUIVER_ENGINE_RUN_DYNAMIC_LIBRARY_H_
