@@ -324,10 +324,16 @@ void HttpSession::OnWritten(ErrorCode error) {
   parser_.reset();
   if (error) return Close();
   if (keep_alive_) return AwaitRequest();
-  if (!unread_) return Close();
+  if (!unread_) return SayGoodbye();
   stream_.tcp().socket().shutdown(Tcp::socket::shutdown_send, error);
   SetTimeout(kLingerTime);
   Linger();
+}
+
+void HttpSession::SayGoodbye() {
+  if (!stream_.is_tls()) return Close();
+  SetTimeout(kLingerTime);
+  stream_.Shutdown([self = shared_from_this()](ErrorCode) { self->Close(); });
 }
 
 void HttpSession::Linger() {
@@ -343,6 +349,7 @@ void HttpSession::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
   if (cancellation_ != nullptr) cancellation_->Cancel();
+  watch_timer_.cancel();
   // Says a proper goodbye; closing alone would do so only if nobody else held the descriptor.
   ErrorCode ignored;
   stream_.tcp().socket().shutdown(Tcp::socket::shutdown_both, ignored);

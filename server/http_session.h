@@ -87,6 +87,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Reject(HttpResponse response);
   void Respond(HttpResponse response);
   void OnWritten(ErrorCode error);
+  // Ends a connection that was read to the end: over TLS by its own goodbye, without which clients
+  // take the end for an attack.
+  void SayGoodbye();
   // Reads and forgets for a while before closing, as closing at once would reset the connection and
   // might take the answer with it.
   void Linger();

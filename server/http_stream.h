@@ -33,6 +33,12 @@ class HttpStream {
     tls_->async_handshake(boost::asio::ssl::stream_base::server, std::forward<Handler>(handler));
   }
 
+  // TLS's goodbye, and the wait for the other side's.
+  template <typename Handler>
+  void Shutdown(Handler&& handler) {
+    tls_->async_shutdown(std::forward<Handler>(handler));
+  }
+
   template <typename Buffers, typename Handler>
   auto async_read_some(const Buffers& buffers, Handler&& handler) {
     return tls_.has_value() ? tls_->async_read_some(buffers, std::forward<Handler>(handler))

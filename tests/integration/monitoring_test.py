@@ -22,7 +22,7 @@ import unittest
 import urllib.parse
 import urllib.request
 
-from running_server import ROOT, generate_stubs
+from running_server import ROOT, RestartableServer, free_port, generate_stubs
 
 SERVER, QUIVER, MAKE_TINY_MODEL, FAKE_NVML = sys.argv[1:5]
 MONITORING = ROOT / "deploy/k8s/monitoring"
@@ -35,55 +35,11 @@ def find(program):
     return shutil.which(program, path=os.environ.get("QUIVER_PROMETHEUS", "") + os.pathsep + os.environ["PATH"])
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def await_true(what, condition, patience=PATIENCE):
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"no {what() if callable(what) else what} after {patience} s"
         time.sleep(0.1)
-
-
-class Instance:
-    """A server on ports that stay its own when it is started again."""
-
-    def __init__(self, name, model, work, *flags, env=None, limit_fds=None):
-        self.name, self.model, self.flags = name, model, flags
-        self.grpc, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        self.env = {**os.environ, **(env or {})}
-        self.limit_fds = limit_fds
-        self.log = open(work / f"{name}.log", "w")
-        self.process = None
-
-    def start(self):
-        limits = ["prlimit", f"--nofile={self.limit_fds}"] if self.limit_fds else []
-        self.process = subprocess.Popen(
-            [*limits, SERVER, "--model", str(self.model), "--served-name", "m", "--grpc-port", self.grpc.split(":")[1], "--http-port",
-             self.http.split(":")[1], "--device", "cpu", "--threads", "1", *self.flags],
-            env=self.env, stderr=self.log, stdout=self.log)
-        await_true(f"{self.name} to serve", self.serves)
-        return self
-
-    def serves(self):
-        assert self.process.poll() is None, f"{self.name} ended: {pathlib.Path(self.log.name).read_text()}"
-        try:
-            return self.get("/readyz").startswith('{"status": "healthy"')
-        except OSError:
-            return False
-
-    def get(self, path):
-        with urllib.request.urlopen(f"http://{self.http}{path}", timeout=10) as reply:
-            return reply.read().decode()
-
-    def kill(self):
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-            self.process.wait()
 
 
 class Prometheus:
@@ -172,16 +128,20 @@ class MonitoringTest(unittest.TestCase):
         cls.card = work / "card"
         cls.set_card(free_share=0.5, celsius=40)
         gpu = {"LD_LIBRARY_PATH": FAKE_NVML, "FAKE_NVML_STATE": str(cls.card)}
+
+        def make(name, model, *flags, **options):
+            return RestartableServer(SERVER, name, model, work, *flags, **options)
+
         cls.servers = {i.name: i for i in (
-            Instance("calm", tiny, work),
-            Instance("killed", tiny, work),
-            Instance("restarting", tiny, work),
-            Instance("draining", slow, work, "--drain-timeout", "10m"),
-            Instance("poisoned", poisoned, work),
-            Instance("overloaded", slow, work, "--bulk-share", "0", "--max-queued-tokens", "8000"),
-            Instance("stalling", slow, work),
-            Instance("with_card", tiny, work, env=gpu),
-            Instance("few_descriptors", tiny, work, limit_fds=96))}
+            make("calm", tiny),
+            make("killed", tiny),
+            make("restarting", tiny),
+            make("draining", slow, "--drain-timeout", "10m"),
+            make("poisoned", poisoned),
+            make("overloaded", slow, "--bulk-share", "0", "--max-queued-tokens", "8000"),
+            make("stalling", slow),
+            make("with_card", tiny, env=gpu),
+            make("few_descriptors", tiny, limit_fds=96))}
         for server in cls.servers.values():
             cls.exit.callback(server.kill)
             server.start()

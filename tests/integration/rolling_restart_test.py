@@ -5,17 +5,14 @@ Usage: rolling_restart_test.py QUIVER_SERVER MAKE_TINY_MODEL
 import json
 import pathlib
 import queue
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import unittest
-import urllib.request
 
-from running_server import ROOT, generate_stubs
+from running_server import ROOT, RestartableServer, generate_stubs
 
 SERVER, MAKE_TINY_MODEL = sys.argv[1:3]
 ROUNDS = 2
@@ -29,33 +26,6 @@ SERVICE_CONFIG = json.dumps({
         "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]}}]})
 
 
-class Instance:
-    def __init__(self, model, work):
-        self.model, self.log = model, open(work / f"log{id(self)}", "w")
-        with socket.socket() as a, socket.socket() as b:
-            a.bind(("127.0.0.1", 0)), b.bind(("127.0.0.1", 0))
-            self.grpc, self.http = a.getsockname()[1], b.getsockname()[1]
-
-    def start(self):
-        self.process = subprocess.Popen([SERVER, "--model", str(self.model), "--served-name", "m", "--device", "cpu", "--threads",
-                                         "1", "--grpc-port", str(self.grpc), "--http-port", str(self.http)],
-                                        stdout=self.log, stderr=self.log)
-        end = time.monotonic() + 60
-        while True:
-            try:
-                if urllib.request.urlopen(f"http://127.0.0.1:{self.http}/readyz", timeout=5).status == 200:
-                    return
-            except OSError:
-                assert time.monotonic() < end and self.process.poll() is None, pathlib.Path(self.log.name).read_text()
-                time.sleep(0.02)
-
-    def restart(self):
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=60)
-        assert code == 0, f"the drain ended with {code}"
-        self.start()
-
-
 class RollingRestartTest(unittest.TestCase):
     def setUp(self):
         import grpc
@@ -66,12 +36,11 @@ class RollingRestartTest(unittest.TestCase):
         from quiver.v1 import embed_pb2, embed_pb2_grpc
         self.grpc, self.pb = grpc, embed_pb2
         subprocess.run([MAKE_TINY_MODEL, str(work / "model"), "--fixtures", f"{ROOT}/tests/fixtures"], check=True)
-        self.servers = [Instance(work / "model", work) for _ in range(3)]
+        self.servers = [RestartableServer(SERVER, f"server{i}", work / "model", work) for i in range(3)]
         for server in self.servers:
+            self.addCleanup(server.kill)
             server.start()
-            self.addCleanup(server.process.wait)
-            self.addCleanup(lambda s=server: s.process.kill())
-        addresses = ",".join(f"127.0.0.1:{server.grpc}" for server in self.servers)
+        addresses = ",".join(server.grpc for server in self.servers)
         channel = grpc.insecure_channel(f"ipv4:{addresses}", options=[("grpc.service_config", SERVICE_CONFIG)])
         self.addCleanup(channel.close)
         self.stub = embed_pb2_grpc.EmbedServiceStub(channel)
@@ -137,7 +106,8 @@ class RollingRestartTest(unittest.TestCase):
         time.sleep(0.5)
         for _ in range(ROUNDS):
             for server in self.servers:
-                server.restart()
+                self.assertEqual(server.stop(), 0, "the drain is to be clean")
+                server.start()
                 time.sleep(0.3)
         threads[-1].join(timeout=120)
         self.stop.set()

@@ -1,9 +1,12 @@
 """A server process, and the contract's Python stubs as a client's author would generate them."""
+import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 
 START_SECONDS = 120
 ROOT = pathlib.Path(__file__).parents[2]
@@ -53,3 +56,56 @@ class Server:
         """The exit code after SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class RestartableServer:
+    """Serves `model` as "m" on the CPU, on ports that stay its own from one start() to the next; `grpc` and `http` are HOST:PORT.
+    Its log stands in `work`."""
+
+    def __init__(self, program, name, model, work, *flags, env=None, limit_fds=None):
+        self.name = name
+        self.grpc, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        limits = ["prlimit", f"--nofile={limit_fds}"] if limit_fds else []
+        self.command = [*limits, program, "--model", str(model), "--served-name", "m", "--grpc-port", self.grpc.split(":")[1],
+                        "--http-port", self.http.split(":")[1], "--device", "cpu", "--threads", "1", *flags]
+        self.env = {**os.environ, **(env or {})}
+        self.log = open(work / f"{name}.log", "w")
+        self.process = None
+
+    def start(self):
+        """Returns when it serves."""
+        self.process = subprocess.Popen(self.command, env=self.env, stderr=self.log, stdout=self.log)
+        end = time.monotonic() + START_SECONDS
+        while not self.serves():
+            assert time.monotonic() < end, f"{self.name} does not serve"
+            time.sleep(0.02)
+        return self
+
+    def serves(self):
+        assert self.process.poll() is None, f"{self.name} ended: {pathlib.Path(self.log.name).read_text()}"
+        try:
+            return self.get("/readyz").startswith('{"status": "healthy"')
+        except OSError:
+            return False
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://{self.http}{path}", timeout=10) as reply:
+            return reply.read().decode()
+
+    def stop(self):
+        """The exit code after SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+    def kill(self):
+        if self.process is not None and self.process.poll() is None:
+            # One that was stopped does not end either.
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()

@@ -204,7 +204,6 @@ class QuantizedTest(unittest.TestCase):
             return layouts.gptq(linear), linear.matrix()
 
         good, _ = self.quantized(make)
-        float16 = np.float16
 
         def with_part(part, array):
             return {**good, f"{down}.{part}": array}
