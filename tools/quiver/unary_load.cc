@@ -26,7 +26,7 @@ class UnaryLoad : public LoadSource {
 
   LoadResult Finish(LoadClock::time_point give_up) override {
     thread_.join();
-    const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return calls_.empty(); };
+    const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return num_open_ == 0; };
     absl::MutexLock lock(&mutex_);
     const auto left =
         std::chrono::duration_cast<std::chrono::nanoseconds>(give_up - LoadClock::now());
@@ -59,7 +59,7 @@ class UnaryLoad : public LoadSource {
 
   void KeepSending() {
     const auto room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return static_cast<int>(calls_.size()) < workload_.outstanding;
+      return num_open_ < workload_.outstanding;
     };
     while (LoadClock::now() < plan_.window.end) {
       {
@@ -85,6 +85,7 @@ class UnaryLoad : public LoadSource {
     {
       absl::MutexLock lock(&mutex_);
       calls_.insert(call);
+      ++num_open_;
     }
     call->sent = LoadClock::now();
     stubs_[next_stub_]->async()->Embed(
@@ -111,7 +112,11 @@ class UnaryLoad : public LoadSource {
       absl::MutexLock lock(&mutex_);
       calls_.erase(call);
     }
+    // Before Finish returns, whose caller then lets go of the channel: were the call the last to hold
+    // it, gRPC would wait here, on a thread of its own, for the end of this thread.
     delete call;
+    absl::MutexLock lock(&mutex_);
+    --num_open_;
   }
 
   const Workload workload_;
@@ -123,7 +128,9 @@ class UnaryLoad : public LoadSource {
   size_t next_stub_ = 0;
   std::thread thread_;
   absl::Mutex mutex_;
+  // Those that can be cancelled.
   absl::flat_hash_set<Call*> calls_ ABSL_GUARDED_BY(mutex_);
+  int num_open_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace
