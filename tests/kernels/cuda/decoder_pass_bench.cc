@@ -10,6 +10,7 @@
 #include "kernels/cuda/decoder_pass.h"
 #include "kernels/cuda/random_fill.h"
 #include "kernels/cuda/rope.h"
+#include "tests/kernels/cuda/bench_arguments.h"
 #include "tests/kernels/cuda/bench_timing.h"
 
 namespace {
@@ -88,22 +89,15 @@ class Weights {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string json_path;
-  int rounds = 15;
-  for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "--json" && i + 1 < argc) {
-      json_path = argv[++i];
-    } else {
-      rounds = std::max(1, std::atoi(argv[i]));
-    }
-  }
+  const quiver::BenchArguments arguments(argc, argv, 15);
   cudaDeviceProp properties;
   Check(cudaGetDeviceProperties(&properties, 0));
   cudaStream_t stream;
   Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  std::FILE* json = json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w");
+  std::FILE* json =
+      arguments.json_path.empty() ? nullptr : std::fopen(arguments.json_path.c_str(), "w");
   if (json != nullptr) std::fprintf(json, "{\"device\": \"%s\", \"rows\": [", properties.name);
-  std::printf("%s, BF16, median of %d rounds\n", properties.name, rounds);
+  std::printf("%s, BF16, median of %d rounds\n", properties.name, arguments.rounds);
   std::printf("%-6s %5s %8s %11s %8s %10s %6s\n", "model", "rows", "ms", "us a layer", "GB/s",
               "copy GB/s", "ratio");
 
@@ -141,7 +135,7 @@ int main(int argc, char** argv) {
                                 [&] { Check(DecoderPass(shape, weights.get(), tensors, stream)); });
       std::vector<double> pass_ms;
       std::vector<double> copy_ms;
-      for (int round = -2; round < rounds; ++round) {
+      for (int round = -2; round < arguments.rounds; ++round) {
         const double ms = quiver::Time(1, stream, [&] { graph.Run(); });
         const double copy = quiver::CopyMs(copy_bytes, from, to, stream);
         if (round < 0) continue;

@@ -24,8 +24,10 @@
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope.h"
 #include "tests/kernels/cuda/attention_reference.h"
+#include "tests/kernels/cuda/bench_arguments.h"
 #include "tests/kernels/cuda/bench_timing.h"
 #include "tests/kernels/cuda/cublas_product.h"
+#include "tests/kernels/cuda/layers_bench.h"
 
 namespace {
 
@@ -182,28 +184,10 @@ class Pass {
   void* gate_up_ = Allocate(kMaxRows * 2 * kIntermediate * 2);
 };
 
-struct Measured {
-  std::string name;
-  int rows;
-  double bytes;  // of weights
-  std::unique_ptr<quiver::Graph> graph;
-  std::vector<double> ms;
-};
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string json_path;
-  int rounds = 7;
-  for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "--json" && i + 1 < argc) {
-      json_path = argv[++i];
-    } else {
-      rounds = std::max(1, std::atoi(argv[i]));
-    }
-  }
-  cudaDeviceProp properties;
-  Check(cudaGetDeviceProperties(&properties, 0));
+  const quiver::BenchArguments arguments(argc, argv, 7);
   cudaStream_t stream;
   Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
 
@@ -231,18 +215,14 @@ int main(int argc, char** argv) {
   Check(cudaMemsetAsync(workspace, 0, workspace_bytes, stream));
   Check(cudaStreamSynchronize(stream));
 
-  std::vector<Measured> all;
+  quiver::LayersBench bench(kLayers, stream);
   std::vector<std::unique_ptr<CublasProduct>> products;
   std::vector<std::unique_ptr<Pass>> passes;
-  const auto add = [&](const std::string& name, int rows, double bytes,
-                       const std::function<void()>& work) {
-    all.push_back({name, rows, bytes, std::make_unique<quiver::Graph>(stream, work), {}});
-  };
   for (const int rows : {1, 8, 32, 64}) {
     for (const Shape& shape : shapes) {
       const double bytes = static_cast<double>(shape.n * shape.k) * 2 * kLayers;
       for (const Way& way : kWays) {
-        add(std::string(shape.name) + ", " + way.name, rows, bytes, [&] {
+        bench.Add(std::string(shape.name) + ", " + way.name, rows, bytes, [&] {
           for (void* weight : shape.weights) {
             FewRows(way, data.x, shape.k, weight, data.y, shape.n, rows, workspace, stream);
           }
@@ -251,56 +231,19 @@ int main(int argc, char** argv) {
       const CublasProduct::Shape sizes = {rows, shape.n, shape.k, shape.k, shape.n};
       products.push_back(
           std::make_unique<CublasProduct>(sizes, shape.weights, data.x, data.y, stream));
-      add(std::string(shape.name) + ", cublasLt", rows, bytes, [&] {
+      bench.Add(std::string(shape.name) + ", cublasLt", rows, bytes, [&] {
         for (void* weight : shape.weights) products.back()->Run(weight, data.x, data.y, stream);
       });
     }
     for (const Way& way : kWays) {
       passes.push_back(std::make_unique<Pass>(way, shapes, rows, workspace));
-      add(std::string("36 layers, ") + way.name, rows, all_bytes,
-          [&] { passes.back()->Run(stream); });
+      bench.Add(std::string("36 layers, ") + way.name, rows, all_bytes,
+                [&] { passes.back()->Run(stream); });
     }
   }
 
-  const size_t copy_bytes = size_t{1} << 30;
-  void* from = Allocate(copy_bytes);
-  void* to = Allocate(copy_bytes);
-  std::vector<double> copy_ms;
-  for (int round = -1; round < rounds; ++round) {
-    for (Measured& measured : all) {
-      const double ms = quiver::Time(1, stream, [&] { measured.graph->Run(); });
-      if (round >= 0) measured.ms.push_back(ms);
-    }
-    const double ms = quiver::CopyMs(copy_bytes, from, to, stream);
-    if (round >= 0) copy_ms.push_back(ms);
-  }
-
-  const double copy_rate = 2.0 * static_cast<double>(copy_bytes) / quiver::Median(copy_ms) * 1e-6;
-  std::printf("%s, BF16, median of %d rounds; copy %.0f GB/s; weights of 36 layers %.2f GB\n",
-              properties.name, rounds, copy_rate, all_bytes * 1e-9);
-  std::printf("%-26s %5s %10s %10s %8s %6s\n", "work", "rows", "ms", "us a layer", "GB/s", "ratio");
-  std::FILE* json = json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w");
-  if (json != nullptr) {
-    std::fprintf(json, "{\"device\": \"%s\", \"copy_gb_per_s\": %.1f, \"rows\": [", properties.name,
-                 copy_rate);
-  }
-  const char* separator = "";
-  for (const Measured& measured : all) {
-    const double ms = quiver::Median(measured.ms);
-    const double rate = measured.bytes / ms * 1e-6;
-    std::printf("%-26s %5d %10.3f %10.2f %8.0f %6.2f\n", measured.name.c_str(), measured.rows, ms,
-                ms * 1e3 / kLayers, rate, rate / copy_rate);
-    if (json != nullptr) {
-      std::fprintf(json,
-                   "%s\n  {\"work\": \"%s\", \"rows\": %d, \"ms\": %.4f, \"gb_per_s\": %.1f, "
-                   "\"of_copy\": %.3f}",
-                   separator, measured.name.c_str(), measured.rows, ms, rate, rate / copy_rate);
-    }
-    separator = ",";
-  }
-  if (json != nullptr) {
-    std::fprintf(json, "\n]}\n");
-    std::fclose(json);
-  }
+  char what[64];
+  std::snprintf(what, sizeof(what), "BF16 weights of 36 layers %.2f GB", all_bytes * 1e-9);
+  bench.Run(arguments, what);
   return 0;
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "tests/kernels/cuda/attention_reference.h"
+#include "tests/kernels/cuda/bench_arguments.h"
 #include "tests/kernels/cuda/bench_timing.h"
 #include "tests/kernels/cuda/scaled_product.h"
 
@@ -60,15 +61,7 @@ struct Measured {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string json_path;
-  int rounds = 5;
-  for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "--json" && i + 1 < argc) {
-      json_path = argv[++i];
-    } else {
-      rounds = std::max(1, std::atoi(argv[i]));
-    }
-  }
+  const quiver::BenchArguments arguments(argc, argv, 5);
   cudaStream_t stream;
   Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   constexpr int64_t kMaxRows = 8192;
@@ -121,14 +114,15 @@ int main(int argc, char** argv) {
       }
     }
   }
-  for (int round = 0; round < rounds; ++round) {
+  for (int round = 0; round < arguments.rounds; ++round) {
     for (Measured& measured : all) {
       if (!measured.product->found()) continue;
       measured.ms.push_back(
           quiver::Time(4, stream, [&] { measured.product->Run(measured.weight); }));
     }
   }
-  std::FILE* json = json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w");
+  std::FILE* json =
+      arguments.json_path.empty() ? nullptr : std::fopen(arguments.json_path.c_str(), "w");
   if (json != nullptr) std::fprintf(json, "[");
   const char* separator = "";
   std::printf("%-10s %-24s %6s %9s %9s\n", "shape", "scales", "rows", "us", "TFLOP/s");

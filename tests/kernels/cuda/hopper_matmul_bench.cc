@@ -21,6 +21,7 @@
 #include "kernels/cuda/hopper_matmul.h"
 #include "kernels/cuda/rope.h"
 #include "tests/kernels/cuda/attention_reference.h"
+#include "tests/kernels/cuda/bench_arguments.h"
 #include "tests/kernels/cuda/bench_timing.h"
 #include "tests/kernels/cuda/cublas_product.h"
 
@@ -208,19 +209,13 @@ void Sustain(const char* title, int64_t rows, const std::function<void(size_t)> 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string json_path;
-  int rounds = 7;
-  for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "--json" && i + 1 < argc) {
-      json_path = argv[++i];
-    } else {
-      rounds = std::max(1, std::atoi(argv[i]));
-    }
-  }
-  std::FILE* json = json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w");
+  const quiver::BenchArguments arguments(argc, argv, 7);
+  std::FILE* json =
+      arguments.json_path.empty() ? nullptr : std::fopen(arguments.json_path.c_str(), "w");
   cudaDeviceProp properties;
   Check(cudaGetDeviceProperties(&properties, 0));
-  std::printf("%s, BF16, microseconds a layer, median of %d rounds\n", properties.name, rounds);
+  std::printf("%s, BF16, microseconds a layer, median of %d rounds\n", properties.name,
+              arguments.rounds);
   cudaStream_t stream;
   Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
 
@@ -272,8 +267,8 @@ int main(int argc, char** argv) {
         }
         const double flop =
             2.0 * static_cast<double>(rows) * static_cast<double>(operation.n * operation.k);
-        fastest[i] = Measure(std::string(model.name) + " " + operation.name, flop, rows, rounds,
-                             &ways, stream, json)
+        fastest[i] = Measure(std::string(model.name) + " " + operation.name, flop, rows,
+                             arguments.rounds, &ways, stream, json)
                          .run;
       }
       const std::function<void(size_t)> ways[2] = {

@@ -24,6 +24,7 @@
 #include "tests/kernels/cuda/attention_reference.h"
 #include "tests/kernels/cuda/bench_timing.h"
 #include "tests/kernels/cuda/cublas_product.h"
+#include "tests/kernels/cuda/layers_bench.h"
 
 namespace {
 
@@ -45,14 +46,6 @@ struct Shape {
   double bytes() const { return static_cast<double>(quiver::Int4Bytes(n, k, kGroup)); }
 };
 
-struct Measured {
-  std::string name;
-  int64_t rows;
-  double bytes;  // of weights
-  std::unique_ptr<quiver::Graph> graph;
-  std::vector<double> ms;
-};
-
 void Multiply(const quiver::Int4Matrix& weight, const void* x, int64_t rows, void* y,
               const quiver::Int4Split* split, cudaStream_t stream) {
   quiver::Int4FewRowsTensors tensors;
@@ -69,21 +62,8 @@ void Multiply(const quiver::Int4Matrix& weight, const void* x, int64_t rows, voi
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string json_path;
-  int rounds = 7;
-  bool all_splits = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument == "--json" && i + 1 < argc) {
-      json_path = argv[++i];
-    } else if (argument == "--splits") {
-      all_splits = true;
-    } else {
-      rounds = std::max(1, std::atoi(argv[i]));
-    }
-  }
-  cudaDeviceProp properties;
-  Check(cudaGetDeviceProperties(&properties, 0));
+  const quiver::BenchArguments arguments(argc, argv, 7);
+  const bool all_splits = arguments.flags.count("--splits") > 0;
   cudaStream_t stream;
   Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
 
@@ -109,43 +89,39 @@ int main(int argc, char** argv) {
   Check(quiver::FillRandom(x, kMaxRows * kMaxWidth, HalfType::kBf16, 2, 1, stream));
   Check(cudaStreamSynchronize(stream));
 
-  std::vector<Measured> all;
+  quiver::LayersBench bench(kLayers, stream);
   std::vector<std::unique_ptr<quiver::CublasProduct>> products;
-  const auto add = [&](const std::string& name, int64_t rows, double bytes,
-                       const std::function<void()>& work) {
-    all.push_back({name, rows, bytes, std::make_unique<quiver::Graph>(stream, work), {}});
-  };
   for (const int64_t rows : {1, 8, 16, 32, 64, 128, 256}) {
     std::vector<quiver::CublasProduct*> layer;
     for (const Shape& shape : shapes) {
-      add(std::string(shape.name) + ", int4", rows, shape.bytes() * kLayers, [&] {
+      bench.Add(std::string(shape.name) + ", int4", rows, shape.bytes() * kLayers, [&] {
         for (const auto& weight : shape.weights) Multiply(weight, x, rows, y, nullptr, stream);
       });
       const quiver::CublasProduct::Shape dense = {rows, shape.n, shape.k, shape.k, shape.n};
       products.push_back(
           std::make_unique<quiver::CublasProduct>(dense, shape.halves, x, y, stream));
       layer.push_back(products.back().get());
-      add(std::string(shape.name) + ", cublasLt BF16", rows,
-          static_cast<double>(shape.n * shape.k) * 2 * kLayers, [&] {
-            for (void* weight : shape.halves) products.back()->Run(weight, x, y, stream);
-          });
+      bench.Add(std::string(shape.name) + ", cublasLt BF16", rows,
+                static_cast<double>(shape.n * shape.k) * 2 * kLayers, [&] {
+                  for (void* weight : shape.halves) products.back()->Run(weight, x, y, stream);
+                });
       if (rows != 32 || !all_splits) continue;
       for (int blocks = 1; blocks <= 8; ++blocks) {
         for (int panels = 1; panels <= quiver::kMaxInt4SplitPanels; ++panels) {
           const quiver::Int4Split split = {blocks, panels};
           const int64_t grid = (quiver::Int4Panels(shape.n) + panels - 1) / panels * blocks;
           if (grid < 75 || grid > 270) continue;
-          add(std::string(shape.name) + ", " + std::to_string(blocks) + " blocks of " +
-                  std::to_string(panels),
-              rows, shape.bytes() * kLayers, [&] {
-                for (const auto& weight : shape.weights) {
-                  Multiply(weight, x, rows, y, &split, stream);
-                }
-              });
+          bench.Add(std::string(shape.name) + ", " + std::to_string(blocks) + " blocks of " +
+                        std::to_string(panels),
+                    rows, shape.bytes() * kLayers, [&] {
+                      for (const auto& weight : shape.weights) {
+                        Multiply(weight, x, rows, y, &split, stream);
+                      }
+                    });
         }
       }
     }
-    add("36 layers, int4", rows, layer_bytes * kLayers, [&] {
+    bench.Add("36 layers, int4", rows, layer_bytes * kLayers, [&] {
       for (int i = 0; i < kLayers; ++i) {
         for (const Shape& shape : shapes) {
           Multiply(shape.weights[static_cast<size_t>(i)], x, rows, y, nullptr, stream);
@@ -164,7 +140,7 @@ int main(int argc, char** argv) {
                 name +=
                     " " + std::to_string(split.cluster_blocks) + "x" + std::to_string(split.panels);
               }
-              add(name, rows, layer_bytes * kLayers, [&] {
+              bench.Add(name, rows, layer_bytes * kLayers, [&] {
                 for (int i = 0; i < kLayers; ++i) {
                   for (size_t s = 0; s < shapes.size(); ++s) {
                     Multiply(shapes[s].weights[static_cast<size_t>(i)], x, rows, y, &splits[s],
@@ -177,7 +153,7 @@ int main(int argc, char** argv) {
         }
       }
     }
-    add("36 layers, cublasLt BF16", rows, 0, [&] {
+    bench.Add("36 layers, cublasLt BF16", rows, 0, [&] {
       for (int i = 0; i < kLayers; ++i) {
         for (size_t s = 0; s < shapes.size(); ++s) {
           layer[s]->Run(shapes[s].halves[static_cast<size_t>(i)], x, y, stream);
@@ -189,7 +165,7 @@ int main(int argc, char** argv) {
   for (const Shape& shape : shapes) {
     all_bytes += shape.bytes() + static_cast<double>(shape.n * shape.k) * 2;
   }
-  add("expansion to BF16", 0, all_bytes * kLayers, [&] {
+  bench.Add("expansion to BF16", 0, all_bytes * kLayers, [&] {
     for (int i = 0; i < kLayers; ++i) {
       for (const Shape& shape : shapes) {
         const auto layer = static_cast<size_t>(i);
@@ -198,46 +174,9 @@ int main(int argc, char** argv) {
     }
   });
 
-  const size_t copy_bytes = size_t{1} << 30;
-  void* from = Allocate(copy_bytes);
-  void* to = Allocate(copy_bytes);
-  std::vector<double> copy_ms;
-  for (int round = -1; round < rounds; ++round) {
-    for (Measured& measured : all) {
-      const double ms = quiver::Time(1, stream, [&] { measured.graph->Run(); });
-      if (round >= 0) measured.ms.push_back(ms);
-    }
-    const double ms = quiver::CopyMs(copy_bytes, from, to, stream);
-    if (round >= 0) copy_ms.push_back(ms);
-  }
-
-  const double copy_rate = 2.0 * static_cast<double>(copy_bytes) / quiver::Median(copy_ms) * 1e-6;
-  std::printf("%s, median of %d rounds; copy %.0f GB/s; int4 weights of 36 layers %.2f GB\n",
-              properties.name, rounds, copy_rate, layer_bytes * kLayers * 1e-9);
-  std::printf("%-28s %5s %10s %10s %8s %6s\n", "work", "rows", "ms", "us a layer", "GB/s", "ratio");
-  std::FILE* json = json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w");
-  if (json != nullptr) {
-    std::fprintf(json, "{\"device\": \"%s\", \"copy_gb_per_s\": %.1f, \"rows\": [", properties.name,
-                 copy_rate);
-  }
-  const char* separator = "";
-  for (const Measured& measured : all) {
-    const double ms = quiver::Median(measured.ms);
-    const double rate = measured.bytes / ms * 1e-6;
-    std::printf("%-28s %5d %10.3f %10.2f %8.0f %6.2f\n", measured.name.c_str(),
-                static_cast<int>(measured.rows), ms, ms * 1e3 / kLayers, rate, rate / copy_rate);
-    if (json != nullptr) {
-      std::fprintf(json,
-                   "%s\n  {\"work\": \"%s\", \"rows\": %d, \"ms\": %.4f, \"gb_per_s\": %.1f, "
-                   "\"of_copy\": %.3f}",
-                   separator, measured.name.c_str(), static_cast<int>(measured.rows), ms, rate,
-                   rate / copy_rate);
-    }
-    separator = ",";
-  }
-  if (json != nullptr) {
-    std::fprintf(json, "\n]}\n");
-    std::fclose(json);
-  }
+  char what[64];
+  std::snprintf(what, sizeof(what), "int4 weights of 36 layers %.2f GB",
+                layer_bytes * kLayers * 1e-9);
+  bench.Run(arguments, what);
   return 0;
 }

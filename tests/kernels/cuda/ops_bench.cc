@@ -21,6 +21,7 @@
 #include "kernels/cuda/pool_encode.h"
 #include "kernels/cuda/rope.h"
 #include "tests/kernels/cuda/attention_reference.h"
+#include "tests/kernels/cuda/bench_arguments.h"
 #include "tests/kernels/cuda/bench_timing.h"
 
 namespace {
@@ -142,15 +143,7 @@ struct Measured {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string json_path;
-  int rounds = 7;
-  for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "--json" && i + 1 < argc) {
-      json_path = argv[++i];
-    } else {
-      rounds = std::max(1, std::atoi(argv[i]));
-    }
-  }
+  const quiver::BenchArguments arguments(argc, argv, 7);
   cudaDeviceProp properties;
   Check(cudaGetDeviceProperties(&properties, 0));
   cudaStream_t stream;
@@ -191,7 +184,7 @@ int main(int argc, char** argv) {
 
   const size_t copy_bytes = size_t{1} << 29;
   std::vector<double> copy_ms;
-  for (int round = -1; round < rounds; ++round) {
+  for (int round = -1; round < arguments.rounds; ++round) {
     for (Measured& measured : all) {
       const double ms = quiver::Time(1, stream, [&] { measured.graph->Run(); });
       if (round >= 0) measured.us.push_back(ms * 1e3 / kGraphCalls);
@@ -201,10 +194,11 @@ int main(int argc, char** argv) {
   }
 
   const double copy_rate = 2.0 * static_cast<double>(copy_bytes) / quiver::Median(copy_ms) * 1e-6;
-  std::printf("%s, BF16, median of %d rounds; copy %.0f GB/s\n", properties.name, rounds,
+  std::printf("%s, BF16, median of %d rounds; copy %.0f GB/s\n", properties.name, arguments.rounds,
               copy_rate);
   std::printf("%-28s %7s %10s %8s %6s\n", "operator", "rows", "us", "GB/s", "ratio");
-  std::FILE* json = json_path.empty() ? nullptr : std::fopen(json_path.c_str(), "w");
+  std::FILE* json =
+      arguments.json_path.empty() ? nullptr : std::fopen(arguments.json_path.c_str(), "w");
   if (json != nullptr) {
     std::fprintf(json, "{\"device\": \"%s\", \"copy_gb_per_s\": %.1f, \"rows\": [", properties.name,
                  copy_rate);
