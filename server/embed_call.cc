@@ -4,7 +4,11 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "engine/field_error.h"
 #include "server/embed_batch.h"
 
 namespace quiver {
@@ -12,8 +16,10 @@ namespace {
 
 class EmbedCall : public EmbedBatch {
  public:
-  EmbedCall(Options options, absl::Time arrival, EmbedCalls::Callback done, WorkPool* replies)
+  EmbedCall(Options options, std::optional<EmbedCalls::AllOrNothing> whole, absl::Time arrival,
+            EmbedCalls::Callback done, WorkPool* replies)
       : EmbedBatch(std::move(options), /*waiting_room=*/nullptr),
+        whole_(std::move(whole)),
         arrival_(arrival),
         done_(std::move(done)),
         replies_(replies),
@@ -22,9 +28,35 @@ class EmbedCall : public EmbedBatch {
   }
 
  private:
+  void OnTokens(size_t, int tokens) override {
+    if (!whole_.has_value() || tokens_.fetch_add(tokens) + tokens <= whole_->max_tokens) return;
+    GiveUp({std::nullopt,
+            FieldError(
+                whole_->input_key,
+                absl::StrCat("must have at most ", whole_->max_tokens,
+                             " tokens in all, as more are never queued; it has more than that"))});
+  }
+
   void OnResult(size_t index, absl::StatusOr<Embedding> result) override {
+    // What was cancelled is no reason but follows from one, or the client went away.
+    const bool ends = whole_.has_value() && !result.ok() && !absl::IsCancelled(result.status());
     results_[index] = std::move(result);
+    if (ends) GiveUp({index, absl::OkStatus()});
     OnPart();
+  }
+
+  // Why an all-or-nothing request ended: one of its inputs, or the request itself.
+  struct Reason {
+    std::optional<size_t> input;
+    absl::Status whole;
+  };
+
+  // The first reason counts: others follow from it.
+  void GiveUp(Reason reason) {
+    absl::MutexLock lock(&mutex_);
+    if (reason_.has_value()) return;
+    reason_ = std::move(reason);
+    whole_->cancellation->Cancel();
   }
 
   void OnFed(absl::Duration tokenize) override {
@@ -42,10 +74,17 @@ class EmbedCall : public EmbedBatch {
   }
 
   void Complete() {
-    absl::Status whole = StillWanted();
-    if (whole.ok() && !queued_any()) whole = Refusal();
-    if (!whole.ok()) return done_(std::move(whole));
     EmbedReply reply;
+    absl::Status status = StillWanted();
+    {
+      absl::MutexLock lock(&mutex_);
+      if (reason_.has_value()) {
+        reply.failed_input = reason_->input;
+        status = reason_->whole;
+      }
+    }
+    if (status.ok() && !queued_any()) status = Refusal();
+    if (!status.ok()) return done_(std::move(status));
     reply.plan = options().plan;
     reply.report = Report();
     reply.results = std::move(results_);
@@ -82,19 +121,30 @@ class EmbedCall : public EmbedBatch {
     return report;
   }
 
+  const std::optional<EmbedCalls::AllOrNothing> whole_;
   const absl::Time arrival_;
   EmbedCalls::Callback done_;
   WorkPool* const replies_;
   std::vector<absl::StatusOr<Embedding>> results_;
   absl::Duration tokenize_;
   std::atomic<size_t> parts_left_;
+  std::atomic<int64_t> tokens_{0};
+  absl::Mutex mutex_;
+  std::optional<Reason> reason_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
 
 void EmbedCalls::Start(TokenizeJob::Options job, absl::Time arrival, Callback done) {
-  tokenizer_.Start(
-      std::make_shared<EmbedCall>(std::move(job), arrival, std::move(done), &replies_));
+  tokenizer_.Start(std::make_shared<EmbedCall>(std::move(job), std::nullopt, arrival,
+                                               std::move(done), &replies_));
+}
+
+void EmbedCalls::StartWhole(TokenizeJob::Options job, AllOrNothing whole, absl::Time arrival,
+                            Callback done) {
+  job.submit.cancellation = whole.cancellation;
+  tokenizer_.Start(std::make_shared<EmbedCall>(std::move(job), std::move(whole), arrival,
+                                               std::move(done), &replies_));
 }
 
 }  // namespace quiver

@@ -2,11 +2,15 @@
 #ifndef QUIVER_SERVER_EMBED_CALL_H_
 #define QUIVER_SERVER_EMBED_CALL_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/embedder.h"
 #include "server/input_tokenizer.h"
@@ -20,6 +24,8 @@ struct EmbedReply {
   std::shared_ptr<const RequestPlan> plan;
   // One for each input, in order. An error's field is relative to the input ("text").
   std::vector<absl::StatusOr<Embedding>> results;
+  // Of an all-or-nothing request: the input whose error ended it; others may be CANCELLED for it.
+  std::optional<size_t> failed_input;
   // Lane, items, tokens and times are set; the door knows the rest.
   RequestReport report;
 };
@@ -45,6 +51,19 @@ class EmbedCalls {
   // `job.plan` is from `job.embedder`'s Plan; what the inputs refer to must live until `done`.
   // `arrival` is when the request came.
   void Start(TokenizeJob::Options job, absl::Time arrival, Callback done);
+
+  // A request that is of no use without every one of its inputs: the first that fails ends it, and
+  // no more is computed for it.
+  struct AllOrNothing {
+    // Becomes the job's; is set then.
+    std::shared_ptr<CancellationFlag> cancellation;
+    // Of all inputs: with more of them the request is INVALID_ARGUMENT, as the queue would never
+    // take it whole.
+    int64_t max_tokens = 0;
+    // What the inputs are called in that error.
+    absl::string_view input_key;
+  };
+  void StartWhole(TokenizeJob::Options job, AllOrNothing whole, absl::Time arrival, Callback done);
 
   // For doors that have work of their own kind: jobs for Start, and the making of replies.
   InputTokenizer& tokenizer() { return tokenizer_; }

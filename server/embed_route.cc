@@ -81,18 +81,26 @@ class EmbedExchange : public std::enable_shared_from_this<EmbedExchange> {
                           ? InputRef(absl::string_view(*text))
                           : InputRef(absl::MakeConstSpan(std::get<std::vector<TokenId>>(input)))});
     }
-    job.submit = {
-        .lane = request_.lane, .cancellation = http_.cancellation, .tenant = std::string(tenant)};
-    calls_.Start(std::move(job), observed_.arrival(),
-                 [self = shared_from_this(), name = (*embedder)->info().name](
-                     absl::StatusOr<EmbedReply> reply) { self->OnReply(name, std::move(reply)); });
+    job.submit.lane = request_.lane;
+    job.submit.tenant = std::string(tenant);
+    calls_.StartWhole(
+        std::move(job),
+        {.cancellation = http_.cancellation,
+         .max_tokens = options_.max_request_tokens,
+         .input_key = form_.input_key},
+        observed_.arrival(),
+        [self = shared_from_this(), name = (*embedder)->info().name](
+            absl::StatusOr<EmbedReply> reply) { self->OnReply(name, std::move(reply)); });
     return absl::OkStatus();
   }
 
   void OnReply(const std::string& model, absl::StatusOr<EmbedReply> reply) {
     if (!reply.ok()) return End(reply.status().code(), form_.error(reply.status(), false));
     observed_.SetReport(reply->report);
-    End(absl::StatusCode::kOk, form_.reply(*std::move(reply), request_, model));
+    const absl::StatusCode code = reply->failed_input.has_value()
+                                      ? reply->results[*reply->failed_input].status().code()
+                                      : absl::StatusCode::kOk;
+    End(code, form_.reply(*std::move(reply), request_, model));
   }
 
   void End(absl::StatusCode code, HttpResponse response) {

@@ -4,6 +4,7 @@
 #define QUIVER_SERVER_EMBED_ROUTE_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/status/status.h"
@@ -20,7 +21,7 @@ namespace quiver {
 struct EmbedForm {
   // Of embed_json.h; of static storage.
   absl::string_view input_key;
-  // `model` is the name of the one that ran. An input may have failed.
+  // `model` is the name of the one that ran. An input may have failed: `reply.failed_input`.
   HttpResponse (*reply)(EmbedReply reply, const EmbedJson& request, const std::string& model);
   // Of a request that failed as a whole; `unreadable` if ParseEmbedJson refused its body.
   HttpResponse (*error)(const absl::Status& status, bool unreadable);
@@ -29,6 +30,8 @@ struct EmbedForm {
 struct EmbedRouteOptions {
   int max_items_per_request = 10'000;
   int64_t max_body_bytes = 32 << 20;
+  // Of a request in all.
+  int64_t max_request_tokens = std::numeric_limits<int64_t>::max();
 };
 
 // Requests go the way of gRPC's Embed and are told to the same observer under its name. The header

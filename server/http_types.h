@@ -27,8 +27,8 @@ struct HttpRequest {
   std::string body;
   // Address and port of the client.
   std::string peer;
-  // Set when the client goes away before it has its answer.
-  std::shared_ptr<const CancellationFlag> cancellation;
+  // Set when the client goes away before it has its answer; a handler may set it for what it began.
+  std::shared_ptr<CancellationFlag> cancellation;
 
   // The first value under `name`, whatever its case; empty if there is none.
   absl::string_view header(absl::string_view name) const {

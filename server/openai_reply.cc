@@ -117,8 +117,8 @@ void AppendFloats(absl::string_view data, std::string* out) {
 }
 
 HttpResponse OpenAiReply(EmbedReply reply, const OpenAiForm& form) {
-  for (size_t i = 0; i < reply.results.size(); ++i) {
-    if (!reply.results[i].ok()) return ItemError(reply.results[i].status(), i, form);
+  if (const auto failed = reply.failed_input; failed.has_value()) {
+    return ItemError(reply.results[*failed].status(), *failed, form);
   }
   HttpResponse response;
   std::string& body = response.body;

@@ -17,6 +17,7 @@
 #include "server/process_metrics.h"
 #include "server/tei_routes.h"
 #include "server/version.h"
+#include "server/web_routes.h"
 
 namespace quiver {
 namespace {
@@ -110,10 +111,13 @@ absl::Status Server::Bind() {
   HttpRouter router;
   AddOperationalRoutes(&router, &state_,
                        [this] { return metrics_.Scrape(state_, http_->stats()); });
-  const EmbedRouteOptions embed = {.max_items_per_request = options_.max_items_per_request,
-                                   .max_body_bytes = options_.max_message_bytes};
+  const EmbedRouteOptions embed = {
+      .max_items_per_request = options_.max_items_per_request,
+      .max_body_bytes = options_.max_message_bytes,
+      .max_request_tokens = options_.embedder.scheduler.max_queued_tokens};
   AddOpenAiRoutes(embed, &model_, &calls_, &in_flight_, &router);
   AddTeiRoutes(embed, kServerVersion, &model_, &calls_, &in_flight_, &router);
+  AddWebRoutes(kServerVersion, options_.max_items_per_request, &model_, &router);
   absl::StatusOr<std::unique_ptr<HttpServer>> http_server =
       HttpServer::Create(http, std::move(router));
   if (!http_server.ok()) return http_server.status();

@@ -52,15 +52,14 @@ HttpResponse Error(const absl::Status& status, bool unreadable) {
 }
 
 HttpResponse Reply(EmbedReply reply, const EmbedJson& request, const std::string&) {
+  if (const auto failed = reply.failed_input; failed.has_value()) {
+    return ErrorAbout(request.is_list ? absl::StrCat(kInputKey, "[", *failed, "]") : kInputKey,
+                      reply.results[*failed].status(), false);
+  }
   HttpResponse response;
   for (size_t i = 0; i < reply.results.size(); ++i) {
-    const absl::StatusOr<Embedding>& result = reply.results[i];
-    if (!result.ok()) {
-      return ErrorAbout(request.is_list ? absl::StrCat(kInputKey, "[", i, "]") : kInputKey,
-                        result.status(), false);
-    }
     response.body += i == 0 ? '[' : ',';
-    AppendFloats(result->vector.data, &response.body);
+    AppendFloats(reply.results[i]->vector.data, &response.body);
   }
   response.body += ']';
   response.headers = SpaceHeaders(*reply.plan);
@@ -72,6 +71,8 @@ HttpResponse Info(const ServedModel& model, const EmbedRouteOptions& options,
   const absl::StatusOr<Embedder*> embedder = model.Find("");
   if (!embedder.ok()) return Error(embedder.status(), false);
   const ModelInfo& info = (*embedder)->info();
+  nlohmann::json prompts = nlohmann::json::array();
+  for (const auto& [name, text] : info.config.prompts) prompts.push_back(name);
   HttpResponse response;
   response.body =
       Dump({{"model_id", info.name},
@@ -82,7 +83,19 @@ HttpResponse Info(const ServedModel& model, const EmbedRouteOptions& options,
             {"max_batch_tokens", info.backend.max_batch_tokens},
             {"max_client_batch_size", options.max_items_per_request},
             {"auto_truncate", info.default_truncation != Truncation::kNone},
-            {"version", server_version}});
+            {"version", server_version},
+            // Not asked for there.
+            {"architecture", FamilyName(info.config.family)},
+            {"quantization", info.config.quantization},
+            {"device", info.backend.device},
+            {"vector_space", info.space_fingerprint},
+            {"dimensions",
+             {{"default", info.default_dimensions},
+              {"min", info.config.min_dimensions},
+              {"max", info.config.hidden_size}}},
+            {"prompts", std::move(prompts)},
+            {"default_prompt_name", info.default_prompt_name},
+            {"accepts_instruction", !info.config.instruction_template.empty()}});
   return response;
 }
 

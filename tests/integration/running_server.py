@@ -109,3 +109,4 @@ class RestartableServer:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait()
+        self.log.close()
