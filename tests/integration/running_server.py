@@ -75,12 +75,13 @@ class RestartableServer:
         self.command = [*limits, program, "--model", str(model), "--served-name", "m", "--grpc-port", self.grpc.split(":")[1],
                         "--http-port", self.http.split(":")[1], "--device", "cpu", "--threads", "1", *flags]
         self.env = {**os.environ, **(env or {})}
-        self.log = open(work / f"{name}.log", "w")
+        self.log = work / f"{name}.log"
         self.process = None
 
     def start(self):
         """Returns when it serves."""
-        self.process = subprocess.Popen(self.command, env=self.env, stderr=self.log, stdout=self.log)
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(self.command, env=self.env, stderr=log, stdout=log)
         end = time.monotonic() + START_SECONDS
         while not self.serves():
             assert time.monotonic() < end, f"{self.name} does not serve"
@@ -88,7 +89,7 @@ class RestartableServer:
         return self
 
     def serves(self):
-        assert self.process.poll() is None, f"{self.name} ended: {pathlib.Path(self.log.name).read_text()}"
+        assert self.process.poll() is None, f"{self.name} ended: {self.log.read_text()}"
         try:
             return self.get("/readyz").startswith('{"status": "healthy"')
         except OSError:
@@ -109,4 +110,3 @@ class RestartableServer:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait()
-        self.log.close()
