@@ -1,6 +1,7 @@
 // The client against servers that behave and servers that do not.
 #include "tools/quiver/remote_executor.h"
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -44,6 +45,7 @@ class FakeService : public v1::EmbedService::Service {
     stream->Write({});
     while (stream->Read(&request)) {
       ++messages;
+      largest_message = std::max(largest_message, request.inputs_size());
       const grpc::Status status = answer(request, stream);
       if (!status.ok()) return status;
       if (end_early) return grpc::Status::OK;
@@ -84,6 +86,7 @@ class FakeService : public v1::EmbedService::Service {
   bool end_early = false;
   v1::EmbedOptions options;
   int messages = 0;
+  int largest_message = 0;
 };
 
 // Token counts, ids or error messages, in order.
@@ -138,8 +141,7 @@ TEST_F(RemoteExecutorTest, ResultsComeInOrderAroundInputsThatCannotBeSent) {
   EXPECT_THAT(sink_.seen, ElementsAre("1", "invalid UTF-8 at byte 0", "3",
                                       HasSubstr("must be at most 100 bytes"), "4", "5", "6"));
   EXPECT_EQ(sink_.begun, 1);
-  // No more than three inputs a message.
-  EXPECT_EQ(service_.messages, 2);
+  EXPECT_EQ(service_.largest_message, 3);
 }
 
 TEST_F(RemoteExecutorTest, OptionsTravelAndWhatIsNotGivenStaysUnset) {
@@ -182,7 +184,7 @@ TEST_F(RemoteExecutorTest, AServerThatBreaksOffFailsWhatIsPendingAndTheRun) {
   const absl::Status status = Embed({"a", "b"});
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr("127.0.0.1:"));
-  EXPECT_THAT(sink_.seen, ElementsAre("draining", "draining"));
+  EXPECT_THAT(sink_.seen, ElementsAre(HasSubstr("draining"), HasSubstr("draining")));
 }
 
 TEST_F(RemoteExecutorTest, AResultThatNeverComesIsAnErrorOfItsItem) {
@@ -230,8 +232,7 @@ TEST_F(RemoteExecutorTest, AServerThatIsNotThereIsNamed) {
 
 TEST(RpcStatusTest, UndoesTheServersTranslation) {
   const absl::Status field = FieldError("text", "must not be empty");
-  const absl::Status back = FromRpcStatus(ToRpcStatus(field, "inputs[3]."));
-  EXPECT_EQ(back, field);
+  EXPECT_EQ(FromGrpcStatus(ToGrpcStatus(field, "inputs[3].")), field);
   EXPECT_EQ(FromGrpcStatus(ToGrpcStatus(field)), field);
   EXPECT_EQ(FromGrpcStatus(grpc::Status(grpc::StatusCode::NOT_FOUND, "no")),
             absl::NotFoundError("no"));

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "grpcpp/channel.h"
+#include "quiver/client.h"
 
 namespace CLI {
 class App;
@@ -27,11 +28,13 @@ struct ConnectionFlags {
 
   // Each flag needs `server`.
   void AddTo(CLI::App* command, CLI::Option* server);
+
+  // INVALID_ARGUMENT names a flag or the environment's variable whose file or value cannot be used.
+  absl::StatusOr<client::ConnectionOptions> Read() const;
 };
 
 // A channel to HOST:PORT without limits of its own on messages, with a connection that no other
-// channel uses, that sends the API key with each call. INVALID_ARGUMENT names a flag or the
-// environment's variable whose file or value cannot be used.
+// channel uses, that sends the API key with each call. Errors are those of ConnectionFlags::Read.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectAlone(const std::string& server,
                                                             const ConnectionFlags& flags);
 

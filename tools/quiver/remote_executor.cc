@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "grpcpp/grpcpp.h"
+#include "tools/client/wire.h"
 #include "tools/quiver/embed_stream.h"
 #include "tools/quiver/rpc_status.h"
 #include "tools/quiver/wire.h"
@@ -24,7 +25,7 @@ class TokenizeCalls {
   TokenizeCalls(v1::EmbedService::Stub* stub, const v1::Limits& limits, const WorkOptions& options,
                 TokenSink* sink)
       : stub_(stub), budget_(limits), deadline_(options.deadline), sink_(sink) {
-    *request_.mutable_options() = ToWire(options);
+    *request_.mutable_options() = client::ToWire(ToClient(options));
   }
 
   absl::Status Run(InputSource* source) {
@@ -45,10 +46,11 @@ class TokenizeCalls {
  private:
   absl::Status Add(InputItem&& item) {
     if (item.text.ok()) {
-      if (absl::Status fits = budget_.Check(item.text->size()); !fits.ok()) item.text = fits;
+      const absl::Status fits = budget_.Check(item.text->size());
+      if (!fits.ok()) item.text = FromClientStatus(fits);
     }
     const size_t bytes = item.text.ok() ? item.text->size() : 0;
-    if (budget_.Full(static_cast<int>(items_.size()), text_bytes_, bytes)) {
+    if (budget_.Full(items_.size(), text_bytes_, bytes)) {
       if (absl::Status status = Call(); !status.ok()) return status;
     }
     if (item.text.ok()) request_.add_inputs()->set_text(*std::move(item.text));
@@ -86,7 +88,7 @@ class TokenizeCalls {
   }
 
   v1::EmbedService::Stub* const stub_;
-  const MessageBudget budget_;
+  const client::MessageBudget budget_;
   const absl::Time deadline_;
   TokenSink* const sink_;
   v1::TokenizeRequest request_;
@@ -131,11 +133,15 @@ absl::Status RemoteExecutor::Embed(const WorkOptions& options, InputSource* sour
   absl::StatusOr<v1::ModelInfo> info = Describe();
   if (!info.ok()) return info.status();
   source->StopAt(options.deadline);
-  EmbedStream stream(stub_.get(), info->limits());
-  if (absl::Status started = stream.Start(options); !started.ok()) return Explain(started);
+  absl::StatusOr<client::ConnectionOptions> connection = options_.connection.Read();
+  if (!connection.ok()) return connection.status();
+  auto client = Client::Create({.servers = {options_.server}, .connection = *connection});
+  if (!client.ok()) return FromClientStatus(client.status());
+  auto stream = (*client)->OpenStream(ToClient(options), {.deadline = options.deadline});
+  if (!stream.ok()) return FromClientStatus(stream.status());
   const int dimensions =
       static_cast<int>(options.request.dimensions.value_or(info->dimensions().default_value()));
-  return Explain(stream.Run(dimensions, source, sink));
+  return EmbedStream(*std::move(stream)).Run(dimensions, source, sink);
 }
 
 absl::Status RemoteExecutor::Tokenize(const WorkOptions& options, InputSource* source,

@@ -11,7 +11,8 @@
 
 namespace quiver {
 
-// A server, over gRPC. Embedding is one EmbedStream; tokenizing is Tokenize after Tokenize.
+// A server, or several behind one name, over gRPC. Embedding is a stream of the client library;
+// tokenizing is Tokenize after Tokenize.
 class RemoteExecutor : public Executor {
  public:
   struct Options {

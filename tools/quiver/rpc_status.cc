@@ -2,31 +2,22 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/field_error.h"
-#include "google/rpc/error_details.pb.h"
+#include "quiver/client_types.h"
+#include "tools/client/rpc_status.h"
 
 namespace quiver {
 
-absl::Status FromRpcStatus(const google::rpc::Status& status) {
-  for (const google::protobuf::Any& detail : status.details()) {
-    google::rpc::BadRequest bad;
-    if (!detail.UnpackTo(&bad) || bad.field_violations().empty()) continue;
-    const auto& violation = bad.field_violations(0);
-    // npos + 1 is 0: a path of one part is its own last part.
-    return FieldError(violation.field().substr(violation.field().rfind('.') + 1),
-                      violation.description());
-  }
-  return absl::Status(static_cast<absl::StatusCode>(status.code()), status.message());
+absl::Status FromClientStatus(const absl::Status& status) {
+  const std::string field = client::ErrorField(status);
+  if (field.empty()) return status;
+  return FieldError(field, absl::StripPrefix(status.message(), absl::StrCat(field, ": ")));
 }
 
 absl::Status FromGrpcStatus(const grpc::Status& status) {
-  google::rpc::Status rpc;
-  if (status.error_details().empty() || !rpc.ParseFromString(status.error_details())) {
-    rpc.Clear();
-    rpc.set_code(static_cast<int>(status.error_code()));
-    rpc.set_message(status.error_message());
-  }
-  return FromRpcStatus(rpc);
+  return FromClientStatus(client::FromGrpcStatus(status));
 }
 
 }  // namespace quiver
