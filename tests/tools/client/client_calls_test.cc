@@ -117,15 +117,16 @@ TEST_F(ClientCalls, AHedgeWinsWhenTheFirstServerStalls) {
   Connect({{}, {}}, options);
   ASSERT_TRUE(client_->GetModelInfo().ok());
   server(0).Stall();
-  // Equal servers take turns: one of the two calls goes to the first.
-  for (int i = 0; i < 2; ++i) {
+  // Equal servers take turns: one of the calls at least goes to the first.
+  for (int i = 0; i < 3; ++i) {
     auto reply = client_->Embed({"x"});
     ASSERT_TRUE(reply.ok()) << reply.status();
     ExpectVectors(*reply, 1);
   }
   client_.reset();
-  EXPECT_EQ(server(1).items(), 2);
-  EXPECT_EQ(server(0).cancelled(), 1);
+  EXPECT_EQ(server(0).items(), 0);
+  EXPECT_EQ(server(1).items(), 3);
+  EXPECT_GE(server(0).cancelled(), 1);
 }
 
 TEST_F(ClientCalls, OfTwoServersAKilledOneLosesNoInput) {
