@@ -106,9 +106,9 @@ TEST_F(ClientStream, AnInputThatBreaksEveryStreamIsGivenUp) {
   ExpectEachOnce(Stream(stream.get(), 20), 20);
 }
 
-TEST_F(ClientStream, AServerFourTimesAsSlowIsGivenFewerInputs) {
-  Connect({{.item_time = absl::Milliseconds(4), .max_items_per_request = 64},
-           {.item_time = absl::Milliseconds(1), .max_items_per_request = 64}});
+TEST_F(ClientStream, AServerTenTimesAsSlowIsGivenFewerInputs) {
+  Connect({{.item_time = absl::Milliseconds(5), .max_items_per_request = 64},
+           {.item_time = absl::Microseconds(500), .max_items_per_request = 64}});
   auto stream = Opened(client_.get());
   ExpectEachOnce(Stream(stream.get(), 1500), 1500);
   EXPECT_GT(server(1).items(), 2 * server(0).items());
