@@ -106,13 +106,14 @@ class Core:
         spaces: dict[str, str] = {}
 
         def one(part):
+            refusal: CallError | None = None
             while part:
                 request = pb.EmbedRequest(model=self.model, options=message, inputs=[m for _, m in part])
                 try:
-                    reply, server = yield from self._call("Embed", request, len(part), deadline)
+                    reply, server = yield from self._call("Embed", request, len(part), deadline, refusal)
                 except CallError:
                     # Of inputs that were refused before, what the server said to each stands.
-                    if results[part[0][0]] is None:
+                    if refusal is None:
                         raise
                     return
                 space = VectorSpace(reply.vector_space.fingerprint, reply.vector_space.prompt_fingerprint)
@@ -124,8 +125,10 @@ class Core:
                     if result.error is not None and result.error.passing:
                         refused.append((place, sent))
                 if refused:
-                    self.servers.failed(server, max((results[place].error for place, _ in refused),
-                                                    key=lambda error: error.retry_after_s or 0.0))
+                    longest = max((results[place].error for place, _ in refused),
+                                  key=lambda error: error.retry_after_s or 0.0)
+                    self.servers.failed(server, longest)
+                    refusal = CallError(longest, server.address)
                 part = refused
 
         errors: dict[int, Failure] = {}
@@ -159,16 +162,18 @@ class Core:
             # A server has one part at work and the next at hand.
             yield Together(steps, 2 * len(self.servers.all))
 
-    def _call(self, method: str, request: Any, inputs: int, deadline: Deadline) -> Steps:
-        """The reply and who gave it, after as many tries as the deadline allows."""
-        last: CallError | None = None
+    def _call(self, method: str, request: Any, inputs: int, deadline: Deadline,
+              last: CallError | None = None) -> Steps:
+        """The reply and who gave it, after as many tries as the deadline allows. `last` is how a try ended that went
+        before; without it the first is made in any case, if need be before the server is ready."""
         while True:
             with self.servers.take(inputs) as (server, ready):
                 now = time.monotonic()
-                if last is not None and not deadline.allows_try_at(max(ready, now)):
+                allowed = deadline.allows_try_at(max(ready, now))
+                if last is not None and not allowed:
                     raise last
-                if ready > now:
-                    yield Sleep(min(ready - now, deadline.remaining_s() or ready - now))
+                if ready > now and allowed:
+                    yield Sleep(ready - now)
                 if self.servers.closed:
                     raise CallError(Failure(grpc.StatusCode.CANCELLED, "the client is closed"))
                 reply = yield Send(server, method, request, deadline.remaining_s())
