@@ -132,16 +132,4 @@ absl::StatusOr<std::unique_ptr<EmbedStream>> Client::OpenStream(const EmbedOptio
   return result;
 }
 
-EmbedStream::EmbedStream(std::shared_ptr<StreamCore> core) : core_(std::move(core)) {}
-EmbedStream::~EmbedStream() {
-  core_->Cancel();
-  core_->AwaitIdle();
-}
-bool EmbedStream::Write(Input input, uint64_t key) { return core_->Write(std::move(input), key); }
-void EmbedStream::WritesDone() { core_->WritesDone(); }
-bool EmbedStream::Read(StreamResult* result) { return core_->Read(result); }
-absl::Status EmbedStream::Finish() { return core_->Finish(); }
-void EmbedStream::Cancel() { core_->Cancel(); }
-const VectorSpace& EmbedStream::space() const { return core_->space(); }
-
 }  // namespace quiver::client

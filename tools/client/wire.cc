@@ -10,8 +10,7 @@
 namespace quiver::client {
 namespace {
 
-// A message of this size costs little beside its inputs' work, and small ones keep results coming.
-constexpr size_t kGoodItems = 64;
+// As kGoodMessageItems.
 constexpr size_t kGoodBytes = 256 * 1024;
 // What a message may hold beside its inputs' content.
 constexpr size_t kMessageOverhead = 64 * 1024;
@@ -178,7 +177,7 @@ int64_t EstimateTokens(const Input& input) {
 }
 
 MessageBudget::MessageBudget(const v1::Limits& limits)
-    : max_items_(std::clamp<size_t>(limits.max_items_per_request(), 1, kGoodItems)),
+    : max_items_(std::clamp<size_t>(limits.max_items_per_request(), 1, kGoodMessageItems)),
       max_bytes_(limits.max_message_bytes() -
                  std::min<uint64_t>(limits.max_message_bytes(), kMessageOverhead)) {}
 

@@ -28,6 +28,9 @@ absl::Status CheckSameSpace(const VectorSpace& first, const v1::VectorSpace& oth
 size_t ContentBytes(const Input& input);
 int64_t EstimateTokens(const Input& input);
 
+// A message of so many inputs costs little beside their work, and small ones keep results coming.
+inline constexpr size_t kGoodMessageItems = 64;
+
 // How much of the inputs one message holds.
 class MessageBudget {
  public:
