@@ -1,11 +1,14 @@
 // Client::Embed over servers without gRPC.
 #include <atomic>
+#include <filesystem>
+#include <iterator>
 #include <thread>
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "google/rpc/error_details.pb.h"
 #include "tests/tools/client/client_rig.h"
+#include "tools/client/resolver.h"
 #include "tools/client/rpc_status.h"
 
 namespace quiver::client {
@@ -210,6 +213,22 @@ TEST_F(ClientCalls, DestructionEndsEveryCallOnce) {
   EXPECT_EQ(cancelled, 50);
 }
 
+TEST_F(ClientCalls, DestructionLeavesNoThread) {
+  const auto threads = [] {
+    const std::filesystem::directory_iterator all("/proc/self/task");
+    return std::distance(begin(all), end(all));
+  };
+  Connect({{}});
+  // Up to here, beside the fake server's, the client's own.
+  const auto with_client = threads();
+  ASSERT_TRUE(client_->Embed({"a"}).ok());
+  client_.reset();
+  // The kernel forgets a thread a little after it was joined.
+  const absl::Time end = absl::Now() + absl::Seconds(30);
+  while (threads() != with_client - 2 && absl::Now() < end) std::this_thread::yield();
+  EXPECT_EQ(threads(), with_client - 2);
+}
+
 TEST_F(ClientCalls, ManyThreadsShareAClientWhileServersComeAndGo) {
   ClientOptions options = Quick();
   options.hedge_after = absl::Milliseconds(1);
@@ -263,6 +282,25 @@ TEST(ClientOptionsTest, AFieldThatCannotBeUsedIsNamed) {
   EXPECT_EQ(field({.servers = {"127.0.0.1:1"}, .retry = {.max_tries = 0}}), "retry.max_tries");
   EXPECT_EQ(field({.servers = {"127.0.0.1:1"}, .hedge_after = absl::ZeroDuration()}),
             "hedge_after");
+}
+
+TEST(LookUpTest, AddressesAreThoseOfTheHostWithItsPort) {
+  const auto targets = [](const std::string& server) {
+    const absl::StatusOr<std::vector<Address>> addresses = LookUp(server);
+    EXPECT_TRUE(addresses.ok()) << addresses.status();
+    std::vector<std::string> out;
+    if (!addresses.ok()) return out;
+    for (const Address& address : *addresses) out.push_back(address.target);
+    return out;
+  };
+  EXPECT_THAT(targets("127.0.0.1:5"), ElementsAre("127.0.0.1:5"));
+  EXPECT_THAT(targets("[::1]:5"), ElementsAre("[::1]:5"));
+  // One machine, of which gRPC tries every address.
+  EXPECT_THAT(targets("localhost:5"), ElementsAre("localhost:5"));
+  EXPECT_THAT(targets("unix:/a/socket"), ElementsAre("unix:/a/socket"));
+  for (const char* wrong : {"host", ":5", "host:", "host:0", "host:65536", "host:x"}) {
+    EXPECT_EQ(ErrorField(LookUp(wrong).status()), "servers") << wrong;
+  }
 }
 
 TEST(EmbeddingTest, FloatsAreTheValuesOfEachType) {

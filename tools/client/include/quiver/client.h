@@ -77,8 +77,8 @@ struct CallOptions {
   const Cancellation* cancellation = nullptr;
 };
 
-// Thread-safe. One client serves a whole process: it holds one connection to each server and one
-// thread of its own, which neither waits nor computes.
+// Thread-safe. One client serves a whole process: it holds one connection to each server and two
+// threads of its own, one for callbacks and one that looks names up.
 class Client {
  public:
   using EmbedDone = absl::AnyInvocable<void(absl::StatusOr<EmbedReply>)>;
