@@ -92,6 +92,10 @@ void SchedulerMetrics::AddBatchSeries(prometheus::Registry* registry) {
   busy_ratio_ = &AddGauges(registry, "quiver_device_busy_ratio",
                            "Part of the last minute that batches were on the device.")
                      .Add({});
+  load_ratio_ = &AddGauges(registry, "quiver_device_load_ratio",
+                           "Part of the last minute that its batches would have taken as parts of "
+                           "full ones: the rest is what the device could still take on.")
+                     .Add({});
 }
 
 void SchedulerMetrics::AddDropSeries(prometheus::Registry* registry) {
@@ -136,7 +140,9 @@ void SchedulerMetrics::AddQueueSeries(prometheus::Registry* registry) {
 }
 
 void SchedulerMetrics::OnBatch(const BatchReport& report) {
-  busy_window_.Add(SteadyNow(), report.duration);
+  const absl::Time now = SteadyNow();
+  busy_window_.Add(now, report.duration);
+  load_window_.Add(now, report.share);
   {
     absl::MutexLock lock(&mutex_);
     busy_ += report.duration;
@@ -196,8 +202,12 @@ void SchedulerMetrics::Refresh(const QueueSnapshot& snapshot) {
   // A pass that ended since the snapshot is in both sums, one that ended in between in neither: a
   // counter must not go back all the same.
   busy_seconds_->Increment(std::max(0.0, absl::ToDoubleSeconds(busy) - busy_seconds_->Value()));
-  busy_ratio_->Set(std::min(
-      1.0, absl::FDivDuration(busy_window_.Sum(SteadyNow()) + running, SlidingQuantiles::kWindow)));
+  const absl::Time now = SteadyNow();
+  const auto of_window = [](absl::Duration spent) {
+    return std::min(1.0, absl::FDivDuration(spent, SlidingQuantiles::kWindow));
+  };
+  busy_ratio_->Set(of_window(busy_window_.Sum(now) + running));
+  load_ratio_->Set(of_window(load_window_.Sum(now)));
 }
 
 }  // namespace quiver

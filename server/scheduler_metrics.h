@@ -65,7 +65,9 @@ class SchedulerMetrics : public SchedulerObserver {
   std::array<LaneSeries, kNumLanes> lanes_;
   prometheus::Counter* busy_seconds_ = nullptr;
   prometheus::Gauge* busy_ratio_ = nullptr;
+  prometheus::Gauge* load_ratio_ = nullptr;
   SlidingSum busy_window_;
+  SlidingSum load_window_;
   absl::Mutex mutex_;
   // Of passes that have ended.
   absl::Duration busy_ ABSL_GUARDED_BY(mutex_);

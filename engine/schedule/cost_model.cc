@@ -103,4 +103,9 @@ double CostModel::PredictUs(const Work& work) const {
          coefficients_[2] * static_cast<double>(work.pairs);
 }
 
+double CostModel::PredictShareUs(const Work& work, int64_t batch_tokens) const {
+  const double part = static_cast<double>(work.tokens) / static_cast<double>(batch_tokens);
+  return PredictUs(work) - fixed_us() * (1 - std::min(1.0, part));
+}
+
 }  // namespace quiver

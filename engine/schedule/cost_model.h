@@ -32,6 +32,10 @@ class CostModel {
   // 0 while nothing has been observed.
   double PredictUs(const Work& work) const;
 
+  // The same had the pass been a part of one of `batch_tokens` tokens, whose parts share the fixed
+  // time. At most PredictUs.
+  double PredictShareUs(const Work& work, int64_t batch_tokens) const;
+
   // The three coefficients, in microseconds.
   double fixed_us() const { return coefficients_[0]; }
   double token_us() const { return coefficients_[1]; }

@@ -315,6 +315,7 @@ void SchedulerCore::Report(const Seat& seat, bool ok) {
   report.token_budget = batch_tokens_;
   report.duration = absl::Nanoseconds(seat.spent_ns);
   report.predicted = absl::Microseconds(seat.predicted_us);
+  report.share = absl::Microseconds(cost_.PredictShareUs(seat.work, batch_tokens_));
   for (const auto& prefix : seat.prefixes) {
     report.prefix_hits += prefix->use().reused() > 0;
     report.prefix_tokens += prefix->use().reused();

@@ -196,6 +196,7 @@ TEST_F(MetricsTest, BatchesShowTheirSizeOccupancyAndPrediction) {
   batch.token_budget = 4096;
   batch.duration = absl::Milliseconds(15);
   batch.predicted = absl::Milliseconds(10);
+  batch.share = absl::Milliseconds(6);
   batch.overtaken = 3;
   batch.prefix_hits = 2;
   batch.prefix_tokens = 60;
@@ -222,6 +223,7 @@ TEST_F(MetricsTest, BatchesShowTheirSizeOccupancyAndPrediction) {
   EXPECT_DOUBLE_EQ(scraped["quiver_device_gap_seconds_sum" + lane], 60e-6);
   EXPECT_DOUBLE_EQ(scraped["quiver_device_busy_seconds_total"], 0.030);
   EXPECT_NEAR(scraped["quiver_device_busy_ratio"], 0.030 / 60, 1e-9);
+  EXPECT_NEAR(scraped["quiver_device_load_ratio"], 0.012 / 60, 1e-9);
 }
 
 TEST_F(MetricsTest, DropsAreCountedByPlaceAndCode) {

@@ -92,6 +92,13 @@ class ManyServers(unittest.TestCase):
         self.assertGreaterEqual(first, 60)
         self.assertEqual(max(s.servers for s in states), 4)
 
+    def test_number_at_most_doubles_in_half_a_minute(self):
+        server = Server(COST)
+        states = Fleet(server, Scaling(1, 1000, start_seconds=0), STEP).run(steady(500 * server.queries_per_second, 40))
+        for before, after in zip(states, states[2:]):
+            self.assertLessEqual(after.servers, 2 * before.servers)
+        self.assertGreater(states[-1].servers, 500)
+
     def test_number_goes_down_after_the_wait_alone(self):
         server = Server(COST)
         load = steady(3 * server.queries_per_second, 40) + [Moment(600 + i * STEP, 1, 0) for i in range(60)]

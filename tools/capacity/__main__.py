@@ -88,10 +88,11 @@ def parse_arguments():
     load.add_argument("--deadline", type=number(1), default=2000, metavar="MS", help="nobody waits longer (default 2000)")
     fleet = parser.add_argument_group("servers, a card each")
     fleet.add_argument("--servers", type=span, default=(1, 1), metavar="N|LEAST:MOST")
-    fleet.add_argument("--busy-target", type=number(0.01, 1), default=0.7, metavar="PART")
+    fleet.add_argument("--load-target", type=number(0.01, 1), default=0.7, metavar="PART", help="of quiver_device_load_ratio (default 0.7)")
+    fleet.add_argument("--by-busy", action="store_true", help="scale by quiver_device_busy_ratio instead")
     fleet.add_argument("--wait-target", type=number(0.1), default=50, metavar="MS")
     fleet.add_argument("--start-seconds", type=number(0), default=90, metavar="S", help="until a new server serves (default 90)")
-    fleet.add_argument("--down-seconds", type=number(0), default=300, metavar="S", help="before the number goes down (default 300)")
+    fleet.add_argument("--down-seconds", type=number(0), default=600, metavar="S", help="before the number goes down (default 600)")
     fleet.add_argument("--batch-tokens", type=number(1, whole=True), default=32768, metavar="N")
     fleet.add_argument("--bulk-share", type=number(0.01, 0.9), default=0.1, metavar="PART")
     fleet.add_argument("--step-ms", type=number(0.01), default=3, metavar="MS", help="between two places where a query may overtake (default 3)")
@@ -118,7 +119,7 @@ def main():
         sys.exit(f"capacity: {error}")
     server = Server(cost, arguments.query_tokens, arguments.bulk_tokens, arguments.batch_tokens, arguments.bulk_share,
                     arguments.step_ms * 1e3, outside_us=arguments.outside_ms * 1e3)
-    scaling = Scaling(*arguments.servers, busy_target=arguments.busy_target, wait_target_ms=arguments.wait_target,
+    scaling = Scaling(*arguments.servers, load_target=arguments.load_target, wait_target_ms=arguments.wait_target, by_busy=arguments.by_busy,
                       start_seconds=arguments.start_seconds, down_seconds=arguments.down_seconds)
     states = Fleet(server, scaling, STEP_SECONDS, arguments.deadline).run(moments)
     values = summary(states, server, scaling, STEP_SECONDS, arguments.slo, arguments.price)

@@ -1,5 +1,6 @@
 """What became of a fleet: a summary, and a picture of the day."""
 import html
+import math
 
 PANEL_WIDTH, PANEL_HEIGHT, LEFT, TOP, GAP = 900, 150, 90, 40, 55
 
@@ -45,27 +46,47 @@ def table(values):
     return "\n".join(f"{name:<{width}}  {show(value)}" for name, value in values.items())
 
 
+def _short(value):
+    for power, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= power:
+            return f"{value / power:.3g} {letter}"
+    return f"{value:.3g}"
+
+
 def _panel(top, title, unit, times, series, limit=None):
-    highest = max([1e-9] + [v for _, values, _ in series for v in values] + ([limit] if limit else [])) * 1.05
+    """With a limit, times that lie far apart: on a scale of powers of ten."""
+    values = [v for _, of_one, _ in series for v in of_one] + ([limit] if limit else [])
     hours = max(times[-1], 1e-9) / 3600
-    x = lambda t: LEFT + PANEL_WIDTH * t / 3600 / hours  # noqa: E731
-    y = lambda v: top + PANEL_HEIGHT * (1 - v / highest)  # noqa: E731
+
+    def x(time):
+        return LEFT + PANEL_WIDTH * time / 3600 / hours
+
+    if limit:
+        first, last = math.floor(math.log10(max(1e-3, min(values)))), math.ceil(math.log10(max(values)))
+        ticks = [10.0 ** power for power in range(first, last + 1)]
+
+        def y(value):
+            return top + PANEL_HEIGHT * (1 - (math.log10(max(value, ticks[0])) - first) / max(1, last - first))
+    else:
+        highest = 1.05 * max(values + [1e-9])
+        ticks = [0, highest / 2, highest]
+
+        def y(value):
+            return top + PANEL_HEIGHT * (1 - value / highest)
     out = [f'<text x="{LEFT}" y="{top - 8}" font-weight="bold">{html.escape(title)}</text>']
-    for part in (0, 0.5, 1):
-        value = highest * part
+    for value in ticks:
         out.append(f'<line x1="{LEFT}" x2="{LEFT + PANEL_WIDTH}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ddd"/>'
-                   f'<text x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.3g} {unit}</text>')
-    ticks = 8
-    for i in range(ticks + 1):
-        hour = hours * i / ticks
+                   f'<text x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{_short(value)}{unit}</text>')
+    for i in range(9):
+        hour = hours * i / 8
         out.append(f'<text x="{x(hour * 3600):.1f}" y="{top + PANEL_HEIGHT + 16}" text-anchor="middle">{hour:.3g} h</text>')
     if limit:
         out.append(f'<line x1="{LEFT}" x2="{LEFT + PANEL_WIDTH}" y1="{y(limit):.1f}" y2="{y(limit):.1f}" stroke="#b3261e" '
                    'stroke-dasharray="5 4"/>')
-    for place, (name, values, colour) in enumerate(series):
+    for place, (name, of_one, colour) in enumerate(series):
         # One point a pixel is enough; the highest of those that fall on it.
         columns = {}
-        for time, value in zip(times, values):
+        for time, value in zip(times, of_one):
             column = round(x(time))
             columns[column] = max(columns.get(column, 0), value)
         points = " ".join(f"{column},{y(value):.1f}" for column, value in columns.items())
@@ -78,11 +99,11 @@ def picture(states, slo_ms):
     """SVG: the load and the servers, P95 beside its target, what waits, over time."""
     times = [s.seconds for s in states]
     panels = [
-        ("Queries a second", "/s", [("asked", [s.queries_per_second for s in states], "#2f6fde"),
+        ("Queries a second", "", [("asked", [s.queries_per_second for s in states], "#2f6fde"),
                                     ("lost", [s.lost_per_second for s in states], "#b3261e")], None),
         ("Servers", "", [("serving", [s.servers for s in states], "#1e7f4f"),
                          ("starting", [s.starting for s in states], "#c77700")], None),
-        (f"P95 of queries (dashed: {slo_ms:g} ms)", "ms", [("P95", [s.p95_ms for s in states], "#2f6fde")], slo_ms),
+        (f"P95 of queries (dashed: {slo_ms:g} ms)", " ms", [("P95", [s.p95_ms for s in states], "#2f6fde")], slo_ms),
         ("Bulk documents that wait", "", [("backlog", [s.bulk_documents for s in states], "#7a3fb0")], None),
     ]
     height = TOP + len(panels) * (PANEL_HEIGHT + GAP)

@@ -39,6 +39,20 @@ TEST(CostModelTest, LearnsTheThreeCoefficients) {
   EXPECT_NEAR(model.pair_us(), 0.004, 0.00004);
 }
 
+TEST(CostModelTest, PartsOfAFullBatchShareItsFixedTime) {
+  std::mt19937 random(1);
+  CostModel model;
+  for (int i = 0; i < 50; ++i) {
+    const Work work = RandomWork(random);
+    model.Observe(work, Truth(work));
+  }
+  const Work part = {32, 32 * 32};
+  const Work full = {64 * 32, 64 * 32 * 32};
+  EXPECT_NEAR(64 * model.PredictShareUs(part, full.tokens), model.PredictUs(full), 1e-6);
+  EXPECT_NEAR(model.PredictShareUs(full, full.tokens), model.PredictUs(full), 1e-9);
+  EXPECT_NEAR(model.PredictShareUs(full, 100), model.PredictUs(full), 1e-9);
+}
+
 TEST(CostModelTest, LearnsThroughNoise) {
   std::mt19937 random(2);
   std::uniform_real_distribution<double> noise(0.9, 1.1);
