@@ -7,6 +7,10 @@
 namespace quiver {
 namespace {
 
+// A client whose deadline passes cancels; that may come this long before it has passed by the clock
+// here, and is counted for what it is.
+constexpr int64_t kEarlyCancelNs = 10'000'000;
+
 TaskResult Result(absl::StatusOr<EncodedVector> vector, int64_t submitted, int64_t started,
                   int64_t now) {
   TaskResult out{std::move(vector), absl::ZeroDuration(), absl::ZeroDuration()};
@@ -59,9 +63,9 @@ bool LaneQueue::Prune(Job* job, int64_t now, DropPoint where) {
   size_t kept = 0;
   for (size_t i = 0; i < waiters.size(); ++i) {
     Waiter& waiter = waiters[i];
-    if (waiter.cancelled()) {
+    if (waiter.cancelled() && waiter.deadline - kEarlyCancelNs > now) {
       Drop(job, waiter, absl::CancelledError("the caller cancelled"), now, where);
-    } else if (waiter.deadline <= now) {
+    } else if (waiter.cancelled() || waiter.deadline <= now) {
       Drop(job, waiter,
            absl::DeadlineExceededError(where == DropPoint::kQueue
                                            ? "the deadline passed while waiting for the device"
