@@ -11,9 +11,9 @@ import pathlib
 import sys
 
 import nbformat
-from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from traitlets.config import Config
 
 
 def main():
@@ -26,8 +26,8 @@ def main():
     error = None
     try:
         # Over sockets in the file system: nobody else on the machine can talk to the kernel.
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-        NotebookClient(notebook, km=kernel, timeout=None, on_cell_executed=show).execute()
+        transport = Config({"KernelManager": {"transport": "ipc"}})
+        NotebookClient(notebook, kernel_name="python3", config=transport, timeout=None, on_cell_executed=show).execute()
     except CellExecutionError as failure:
         error = failure
     if arguments.output:
