@@ -22,12 +22,11 @@ int64_t Weight(const CallInput& input) {
 
 absl::Status TokenizeJob::StillWanted() const {
   const Embedder::SubmitOptions& submit = options_.submit;
-  if (absl::Now() >= submit.deadline) {
+  const bool cancelled = submit.cancellation != nullptr && submit.cancellation->cancelled();
+  if (absl::Now() + (cancelled ? kCancelledAtDeadline : absl::ZeroDuration()) >= submit.deadline) {
     return absl::DeadlineExceededError("the request's deadline has passed");
   }
-  if (submit.cancellation != nullptr && submit.cancellation->cancelled()) {
-    return absl::CancelledError("the request was cancelled");
-  }
+  if (cancelled) return absl::CancelledError("the request was cancelled");
   return absl::OkStatus();
 }
 

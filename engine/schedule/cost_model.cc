@@ -41,17 +41,19 @@ void CostModel::Observe(const Work& work, double us, bool keep) {
     for (int j = 0; j < kTerms; ++j) sums.squares[i][j] += weight * terms[i] * terms[j];
     sums.products[i] += weight * terms[i] * us;
   }
-  Fit();
+  Sums all = recent_;
+  for (int i = 0; i < kTerms; ++i) {
+    for (int j = 0; j < kTerms; ++j) all.squares[i][j] += kept_.squares[i][j];
+    all.products[i] += kept_.products[i];
+  }
+  coefficients_ = Fit(all, coefficients_);
+  if (keep) kept_coefficients_ = Fit(kept_, kept_coefficients_);
 }
 
 // Non-negative least squares of three terms: of the seven sets of terms that may be above zero, the
 // one with the smallest error whose unconstrained solution is non-negative.
-void CostModel::Fit() {
-  Sums sums = recent_;
-  for (int i = 0; i < kTerms; ++i) {
-    for (int j = 0; j < kTerms; ++j) sums.squares[i][j] += kept_.squares[i][j];
-    sums.products[i] += kept_.products[i];
-  }
+CostModel::Coefficients CostModel::Fit(const Sums& sums, const Coefficients& fallback) {
+  Coefficients best = fallback;
   double best_gain = 0;
   for (int set = 1; set < 1 << kTerms; ++set) {
     // Gauss elimination over the chosen terms.
@@ -78,7 +80,7 @@ void CostModel::Fit() {
       }
     }
     if (!regular) continue;
-    std::array<double, kTerms> solution = {};
+    Coefficients solution = {};
     for (int r = n - 1; r >= 0; --r) {
       double value = a[r][n];
       for (int c = r + 1; c < n; ++c) value -= a[r][c] * solution[chosen[c]];
@@ -93,19 +95,23 @@ void CostModel::Fit() {
     }
     if (gain > best_gain) {
       best_gain = gain;
-      for (int i = 0; i < kTerms; ++i) coefficients_[i] = solution[i] * kScale[i];
+      for (int i = 0; i < kTerms; ++i) best[i] = solution[i] * kScale[i];
     }
   }
+  return best;
 }
 
-double CostModel::PredictUs(const Work& work) const {
-  return coefficients_[0] + coefficients_[1] * static_cast<double>(work.tokens) +
-         coefficients_[2] * static_cast<double>(work.pairs);
+double CostModel::Predict(const Coefficients& coefficients, double batches, const Work& work) {
+  return coefficients[0] * batches + coefficients[1] * static_cast<double>(work.tokens) +
+         coefficients[2] * static_cast<double>(work.pairs);
 }
+
+double CostModel::PredictUs(const Work& work) const { return Predict(coefficients_, 1, work); }
 
 double CostModel::PredictShareUs(const Work& work, int64_t batch_tokens) const {
-  const double part = static_cast<double>(work.tokens) / static_cast<double>(batch_tokens);
-  return PredictUs(work) - fixed_us() * (1 - std::min(1.0, part));
+  const double part =
+      std::min(1.0, static_cast<double>(work.tokens) / static_cast<double>(batch_tokens));
+  return std::max(Predict(coefficients_, part, work), Predict(kept_coefficients_, part, work));
 }
 
 }  // namespace quiver

@@ -33,7 +33,8 @@ class CostModel {
   double PredictUs(const Work& work) const;
 
   // The same had the pass been a part of one of `batch_tokens` tokens, whose parts share the fixed
-  // time. At most PredictUs.
+  // time. As passes that were all small say too little of a token in a full one, it is no less than
+  // what passes observed with `keep` alone would say.
   double PredictShareUs(const Work& work, int64_t batch_tokens) const;
 
   // The three coefficients, in microseconds.
@@ -49,13 +50,19 @@ class CostModel {
     std::array<double, kTerms> products = {};
   };
 
-  void Fit();
+  using Coefficients = std::array<double, kTerms>;
+
+  static double Predict(const Coefficients& coefficients, double batches, const Work& work);
+  // `fallback` if nothing fits.
+  static Coefficients Fit(const Sums& sums, const Coefficients& fallback);
 
   Sums kept_;
   Sums recent_;
   // Passes seen, up to as many as make it trust itself.
   int observed_ = 0;
-  std::array<double, kTerms> coefficients_ = {};
+  Coefficients coefficients_ = {};
+  // Of kept_ alone.
+  Coefficients kept_coefficients_ = {};
 };
 
 }  // namespace quiver

@@ -26,6 +26,10 @@ class CancellationFlag {
   std::atomic<bool> cancelled_{false};
 };
 
+// A client whose deadline passes cancels, which may come a little before it has passed by the clock
+// here: what is cancelled within this time of its deadline is DEADLINE_EXCEEDED.
+inline constexpr absl::Duration kCancelledAtDeadline = absl::Milliseconds(10);
+
 // What became of one task. Times are for the task alone.
 struct TaskResult {
   absl::StatusOr<EncodedVector> vector;
@@ -43,7 +47,7 @@ struct EmbedTask {
   // Not computed if its batch would start later than this, and given up between two steps if it is
   // still running then; DEADLINE_EXCEEDED instead.
   absl::Time deadline = absl::InfiniteFuture();
-  // May be null. Cancelled tasks get CANCELLED.
+  // May be null. Cancelled tasks get CANCELLED, unless it was for their deadline.
   std::shared_ptr<const CancellationFlag> cancellation;
   // On whose behalf. The tenants of a lane get equal parts of it by tokens; within a tenant the
   // earliest deadline goes first.

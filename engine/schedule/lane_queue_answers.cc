@@ -7,10 +7,6 @@
 namespace quiver {
 namespace {
 
-// A client whose deadline passes cancels; that may come this long before it has passed by the clock
-// here, and is counted for what it is.
-constexpr int64_t kEarlyCancelNs = 10'000'000;
-
 TaskResult Result(absl::StatusOr<EncodedVector> vector, int64_t submitted, int64_t started,
                   int64_t now) {
   TaskResult out{std::move(vector), absl::ZeroDuration(), absl::ZeroDuration()};
@@ -63,9 +59,10 @@ bool LaneQueue::Prune(Job* job, int64_t now, DropPoint where) {
   size_t kept = 0;
   for (size_t i = 0; i < waiters.size(); ++i) {
     Waiter& waiter = waiters[i];
-    if (waiter.cancelled() && waiter.deadline - kEarlyCancelNs > now) {
+    const bool cancelled = waiter.cancelled();
+    if (cancelled && waiter.deadline - absl::ToInt64Nanoseconds(kCancelledAtDeadline) > now) {
       Drop(job, waiter, absl::CancelledError("the caller cancelled"), now, where);
-    } else if (waiter.cancelled() || waiter.deadline <= now) {
+    } else if (cancelled || waiter.deadline <= now) {
       Drop(job, waiter,
            absl::DeadlineExceededError(where == DropPoint::kQueue
                                            ? "the deadline passed while waiting for the device"

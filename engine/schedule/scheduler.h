@@ -32,8 +32,8 @@ struct BatchReport {
   // Time on the device, and what the cost model had said; the latter is zero before the first pass.
   absl::Duration duration;
   absl::Duration predicted;
-  // What it would have taken as a part of a full batch (CostModel::PredictShareUs): how much of what
-  // the device can do it was. Zero before the first pass.
+  // What it would have taken as a part of a full batch (CostModel::PredictShareUs): how much of
+  // what the device can do it was. Zero before the first pass.
   absl::Duration share;
   // How long the device stood still before it since the end of the pass before; absent if there was
   // nothing to do meanwhile.

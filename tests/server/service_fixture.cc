@@ -88,6 +88,11 @@ absl::Duration RetryAfter(const grpc::Status& status) {
   return absl::Seconds(delay.seconds()) + absl::Nanoseconds(delay.nanos());
 }
 
+void ExpectVector(const v1::EmbedResult& result, const std::string& text) {
+  ASSERT_TRUE(result.has_embedding()) << result.error().message();
+  EXPECT_EQ(result.embedding().data(), VectorOf(text));
+}
+
 std::string VectorOf(const std::string& text, const OutputSpec& output) {
   std::vector<TokenId> ids = {FakeTokenizer::kFirst};
   for (char c : text) ids.push_back(FakeTokenizer::kBytes + static_cast<unsigned char>(c));

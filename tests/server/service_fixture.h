@@ -148,6 +148,8 @@ std::string ViolatedField(const grpc::Status& status);
 // The wait that google.rpc.RetryInfo asks for; zero if there is none.
 absl::Duration RetryAfter(const grpc::Status& status);
 
+// That the result has the vector of `text`.
+void ExpectVector(const v1::EmbedResult& result, const std::string& text);
 // What the fake engine gives for `text` of an Embed with default options.
 std::string VectorOf(const std::string& text, const OutputSpec& output = {.dimensions = 32});
 

@@ -45,6 +45,17 @@ TEST(CompletionTest, CancelledInTheQueueIsNotComputed) {
   EXPECT_EQ(rig.backend.Passes()[0].lengths.size(), 1u);
 }
 
+TEST(CompletionTest, CancelledAtItsDeadlineIsLate) {
+  Rig rig;
+  auto flag = std::make_shared<CancellationFlag>();
+  Sent& late = rig.Send({.timeout = kCancelledAtDeadline, .cancellation = flag});
+  Sent& gone = rig.Send({.timeout = 2 * kCancelledAtDeadline, .cancellation = flag});
+  flag->Cancel();
+  rig.RunAll();
+  EXPECT_EQ(late.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(gone.code(), StatusCode::kCancelled);
+}
+
 TEST(CompletionTest, CancelledBetweenStepsIsAnsweredAtOnceAndTheRestGoesOn) {
   Rig rig({.token_us = 1000, .step_us = 1000}, {.step_budget_us = 1000});
   auto flag = std::make_shared<CancellationFlag>();

@@ -22,35 +22,48 @@ Work RandomWork(std::mt19937& random) {
   return {n * length, n * length * length};
 }
 
+// Of what has seen many passes of every size.
+CostModel Learned() {
+  std::mt19937 random(1);
+  CostModel model;
+  for (int i = 0; i < 50; ++i) {
+    const Work work = RandomWork(random);
+    model.Observe(work, Truth(work));
+  }
+  return model;
+}
+
 TEST(CostModelTest, KnowsNothingAtFirst) {
   EXPECT_EQ(CostModel().PredictUs({1000, 1'000'000}), 0);
   EXPECT_EQ(CostModel().fixed_us(), 0);
 }
 
 TEST(CostModelTest, LearnsTheThreeCoefficients) {
-  std::mt19937 random(1);
-  CostModel model;
-  for (int i = 0; i < 50; ++i) {
-    const Work work = RandomWork(random);
-    model.Observe(work, Truth(work));
-  }
+  const CostModel model = Learned();
   EXPECT_NEAR(model.fixed_us(), 500, 5);
   EXPECT_NEAR(model.token_us(), 2.0, 0.02);
   EXPECT_NEAR(model.pair_us(), 0.004, 0.00004);
 }
 
 TEST(CostModelTest, PartsOfAFullBatchShareItsFixedTime) {
-  std::mt19937 random(1);
-  CostModel model;
-  for (int i = 0; i < 50; ++i) {
-    const Work work = RandomWork(random);
-    model.Observe(work, Truth(work));
-  }
+  const CostModel model = Learned();
   const Work part = {32, 32 * 32};
   const Work full = {64 * 32, 64 * 32 * 32};
   EXPECT_NEAR(64 * model.PredictShareUs(part, full.tokens), model.PredictUs(full), 1e-6);
   EXPECT_NEAR(model.PredictShareUs(full, full.tokens), model.PredictUs(full), 1e-9);
   EXPECT_NEAR(model.PredictShareUs(full, 100), model.PredictUs(full), 1e-9);
+}
+
+TEST(CostModelTest, SmallPassesDoNotMakeAFullOneLookCheap) {
+  CostModel model;
+  for (const int64_t tokens : {8, 64, 256, 1024}) {
+    model.Observe({tokens, 0}, 500 + 2.0 * static_cast<double>(tokens), /*keep=*/true);
+  }
+  const double share = model.PredictShareUs({32, 0}, 4096);
+  // As on a device that reads its weights anyway, however few tokens there are.
+  for (int i = 0; i < 500; ++i) model.Observe({i % 2 == 0 ? 16 : 48, 0}, 550);
+  EXPECT_LT(model.token_us(), 1.9);
+  EXPECT_GE(model.PredictShareUs({32, 0}, 4096), share);
 }
 
 TEST(CostModelTest, LearnsThroughNoise) {
