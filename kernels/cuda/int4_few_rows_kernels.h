@@ -1,4 +1,4 @@
-// How int4_few_rows_sm90.cu deals out W; for its tests and benches.
+// How int4_few_rows_sm90.cuh deals out W; for its launcher, tests and benches.
 #ifndef QUIVER_KERNELS_CUDA_INT4_FEW_ROWS_KERNELS_H_
 #define QUIVER_KERNELS_CUDA_INT4_FEW_ROWS_KERNELS_H_
 
