@@ -13,7 +13,8 @@
 namespace quiver {
 
 absl::StatusOr<v1::ModelInfo> DescribeModel(const std::string& model_dir, bool fingerprint) {
-  absl::StatusOr<ModelFiles> files = OpenModelFiles(model_dir, /*name=*/"", QuantizationChoice::kAuto);
+  absl::StatusOr<ModelFiles> files =
+      OpenModelFiles(model_dir, /*name=*/"", QuantizationChoice::kAuto);
   if (!files.ok()) return files.status();
   const ModelConfig& config = files->info.config;
 

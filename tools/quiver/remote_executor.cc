@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "grpcpp/grpcpp.h"
+#include "tools/client/channel.h"
 #include "tools/client/wire.h"
 #include "tools/quiver/embed_stream.h"
 #include "tools/quiver/rpc_status.h"
@@ -100,10 +101,10 @@ class TokenizeCalls {
 }  // namespace
 
 RemoteExecutor::RemoteExecutor(Options options) : options_(std::move(options)) {
-  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
-      ConnectAlone(options_.server, options_.connection);
-  connected_ = channel.status();
-  if (channel.ok()) stub_ = v1::EmbedService::NewStub(*channel);
+  connection_ = options_.connection.Read();
+  if (!connection_.ok()) return;
+  stub_ = v1::EmbedService::NewStub(
+      client::NewChannel(options_.server, /*server_name=*/"", *connection_));
 }
 
 absl::Status RemoteExecutor::Explain(const absl::Status& status) const {
@@ -112,7 +113,7 @@ absl::Status RemoteExecutor::Explain(const absl::Status& status) const {
 }
 
 absl::StatusOr<v1::ModelInfo> RemoteExecutor::Describe() {
-  if (!connected_.ok()) return connected_;
+  if (!connection_.ok()) return connection_.status();
   const absl::Time give_up = absl::Now() + options_.wait;
   for (;;) {
     grpc::ClientContext context;
@@ -133,9 +134,7 @@ absl::Status RemoteExecutor::Embed(const WorkOptions& options, InputSource* sour
   absl::StatusOr<v1::ModelInfo> info = Describe();
   if (!info.ok()) return info.status();
   source->StopAt(options.deadline);
-  absl::StatusOr<client::ConnectionOptions> connection = options_.connection.Read();
-  if (!connection.ok()) return connection.status();
-  auto client = Client::Create({.servers = {options_.server}, .connection = *connection});
+  auto client = Client::Create({.servers = {options_.server}, .connection = *connection_});
   if (!client.ok()) return FromClientStatus(client.status());
   auto stream = (*client)->OpenStream(ToClient(options), {.deadline = options.deadline});
   if (!stream.ok()) return FromClientStatus(stream.status());

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "quiver/v1/embed.grpc.pb.h"
 #include "tools/quiver/connection.h"
@@ -33,8 +34,8 @@ class RemoteExecutor : public Executor {
   absl::Status Explain(const absl::Status& status) const;
 
   const Options options_;
-  // Why there is no stub.
-  absl::Status connected_;
+  // Or why there is no stub.
+  absl::StatusOr<client::ConnectionOptions> connection_;
   std::unique_ptr<v1::EmbedService::Stub> stub_;
 };
 

@@ -112,8 +112,8 @@ class UnaryLoad : public LoadSource {
       absl::MutexLock lock(&mutex_);
       calls_.erase(call);
     }
-    // Before Finish returns, whose caller then lets go of the channel: were the call the last to hold
-    // it, gRPC would wait here, on a thread of its own, for the end of this thread.
+    // Before Finish returns, whose caller then lets go of the channel: were the call the last to
+    // hold it, gRPC would wait here, on a thread of its own, for the end of this thread.
     delete call;
     absl::MutexLock lock(&mutex_);
     --num_open_;
