@@ -5,11 +5,9 @@ Usage: notebook_test.py QUIVER_SERVER
 """
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import python_package
@@ -20,14 +18,7 @@ MODEL = os.environ.get("QUIVER_DEFAULT_MODEL")
 NOTEBOOK = ROOT / "tools/notebooks/verify.ipynb"
 
 
-class Notebook(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.work = pathlib.Path(folder.name)
-        cls.python = python_package.install(cls.work)
-
+class Notebook(python_package.WithPackage):
     def run_notebook(self, name, *server_flags, **environment):
         """Its exit code, what it printed, and how many pictures it made."""
         work = self.work / name

@@ -4,10 +4,8 @@ Usage: python_examples_test.py QUIVER_SERVER MAKE_TINY_MODEL
 """
 import json
 import os
-import pathlib
 import subprocess
 import sys
-import tempfile
 import unittest
 
 import numpy as np
@@ -18,13 +16,10 @@ from running_server import ROOT, RestartableServer
 SERVER, MAKE_TINY_MODEL = sys.argv[1:3]
 
 
-class Examples(unittest.TestCase):
+class Examples(python_package.WithPackage):
     @classmethod
     def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.work = pathlib.Path(folder.name)
-        cls.python = python_package.install(cls.work)
+        super().setUpClass()
         model = os.environ.get("QUIVER_DEFAULT_MODEL")
         cls.trained = model is not None
         if not cls.trained:

@@ -4,6 +4,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+import unittest
 
 from running_server import ROOT
 
@@ -43,3 +45,14 @@ def use(work):
     python = install(work)
     sys.path.insert(0, str(site_of(python)))
     return python
+
+
+class WithPackage(unittest.TestCase):
+    """Tests with a folder, `work`, and a Python that has the package, `python`."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.work = pathlib.Path(folder.name)
+        cls.python = install(cls.work)
