@@ -15,7 +15,7 @@
 namespace quiver {
 namespace {
 
-// No further pass is begun once this much time has been spent.
+// No pass is begun that would end later, as far as is known by then.
 constexpr absl::Duration kEnough = absl::Milliseconds(300);
 
 struct Shape {
@@ -24,8 +24,10 @@ struct Shape {
 };
 
 // Each of the three terms of the cost is the greatest part of some pass's: the overhead of the
-// first ones, the tokens of the middle ones, the attention of the last.
-constexpr Shape kShapes[] = {{1, 8}, {1, 8}, {1, 64}, {8, 32}, {1, 256}, {8, 128}, {1, 1024}};
+// first ones, the tokens of the middle ones, the attention of {1, 1024}. The last are large enough
+// to fill a fast device: smaller ones say little of what a token takes in a full batch.
+constexpr Shape kShapes[] = {{1, 8},   {1, 8},    {1, 64},  {8, 32},  {1, 256},
+                             {8, 128}, {1, 1024}, {8, 512}, {16, 512}};
 
 absl::Status RunOnce(Backend* backend, PackedBatch batch) {
   const size_t sequences = batch.outputs.size();
@@ -74,19 +76,17 @@ absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost) {
         shape.sequences * shape.length > info.max_batch_tokens) {
       continue;
     }
+    const int64_t length = shape.length;
+    const CostModel::Work work = {shape.sequences * length, shape.sequences * length * length};
     const absl::Time begin = absl::Now();
+    if (begin + absl::Microseconds(cost->PredictUs(work)) > start + kEnough) break;
     const absl::Status status =
         Guarded([&] { return RunOnce(backend, BatchOf(shape, vocabulary_size)); });
     if (!status.ok()) return status;
     const absl::Time end = absl::Now();
     // The very first pass takes what only the first one takes.
-    if (!first) {
-      const int64_t length = shape.length;
-      cost->Observe({shape.sequences * length, shape.sequences * length * length},
-                    absl::ToDoubleMicroseconds(end - begin), /*keep=*/true);
-    }
+    if (!first) cost->Observe(work, absl::ToDoubleMicroseconds(end - begin), /*keep=*/true);
     first = false;
-    if (end - start > kEnough) break;
   }
   return absl::OkStatus();
 }

@@ -12,8 +12,8 @@
 namespace quiver {
 
 // Runs passes of growing size on a backend that nobody uses yet, so that no request pays for what
-// happens the first time, and teaches `cost` what they took. Stops growing after about a third of
-// a second. The error of a pass that fails, that throws, or that gives no vector.
+// happens the first time, and teaches `cost` what they took. Stops growing where that would last
+// for more than about a third of a second. The error of a pass that fails, that throws, or that gives no vector.
 absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost);
 
 // Has a backend that nobody uses yet keep the keys and values of `prefixes`, as far as there is

@@ -8,7 +8,7 @@ class Scaling:
     """As Kubernetes' HorizontalPodAutoscaler with deploy/k8s' metrics has it."""
     least: int = 1
     most: int = 1
-    # quiver_device_load_ratio; 95th percentile of the wait before the device.
+    # Part of what a card can do; 95th percentile of the wait before the device.
     load_target: float = 0.7
     wait_target_ms: float = 50
     # The time that the device is busy in place of its load.

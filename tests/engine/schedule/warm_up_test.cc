@@ -29,6 +29,19 @@ TEST(WarmUpTest, TeachesTheCostModel) {
   EXPECT_GE(cost.PredictUs({1024, 32 * 1024}), 9000);
 }
 
+TEST(WarmUpTest, NoPassIsBegunThatWouldLastForLong) {
+  FakeBackend backend({.max_batch_tokens = 8192, .max_sequence_tokens = 1024, .token_us = 100});
+  CostModel cost;
+  ASSERT_TRUE(WarmUp(&backend, 1000, &cost).ok());
+  // The next would take 409 ms.
+  EXPECT_LE(backend.Passes().back().tokens, 1024);
+
+  FakeBackend fast({.max_batch_tokens = 8192, .max_sequence_tokens = 1024, .token_us = 1});
+  CostModel full;
+  ASSERT_TRUE(WarmUp(&fast, 1000, &full).ok());
+  EXPECT_EQ(fast.Passes().back().tokens, 8192);
+}
+
 TEST(WarmUpTest, AnyFailureIsAnError) {
   FakeBackend begins({.on_begin = [](const PackedBatch&) { return absl::InternalError("x"); }});
   FakeBackend steps({.on_step = [](const PackedBatch&, int) { return absl::InternalError("x"); }});
