@@ -29,7 +29,9 @@ struct Shape {
 constexpr Shape kShapes[] = {{1, 8},   {1, 8},    {1, 64},  {8, 32},  {1, 256},
                              {8, 128}, {1, 1024}, {8, 512}, {16, 512}};
 
-absl::Status RunOnce(Backend* backend, PackedBatch batch) {
+using Vectors = std::vector<absl::StatusOr<EncodedVector>>;
+
+absl::StatusOr<Vectors> RunOnce(Backend* backend, PackedBatch batch) {
   const size_t sequences = batch.outputs.size();
   auto pass = backend->Begin(std::move(batch));
   if (!pass.ok()) return pass.status();
@@ -39,15 +41,12 @@ absl::Status RunOnce(Backend* backend, PackedBatch batch) {
     if (!complete.ok()) return complete.status();
     if (*complete) break;
   }
-  const auto vectors = (*pass)->Finish();
+  auto vectors = (*pass)->Finish();
   if (vectors.size() != sequences) {
     return absl::InternalError(absl::StrCat("the backend gave ", vectors.size(), " results for ",
                                             sequences, " sequences"));
   }
-  for (const auto& vector : vectors) {
-    if (!vector.ok()) return vector.status();
-  }
-  return absl::OkStatus();
+  return vectors;
 }
 
 PackedBatch BatchOf(const Shape& shape, int vocabulary_size) {
@@ -71,6 +70,8 @@ absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost) {
   const BackendInfo& info = backend->info();
   const absl::Time start = absl::Now();
   bool first = true;
+  bool usable = false;
+  absl::Status unusable;
   for (const Shape& shape : kShapes) {
     if (shape.length > info.max_sequence_tokens || shape.sequences > info.max_batch_sequences ||
         shape.sequences * shape.length > info.max_batch_tokens) {
@@ -80,15 +81,20 @@ absl::Status WarmUp(Backend* backend, int vocabulary_size, CostModel* cost) {
     const CostModel::Work work = {shape.sequences * length, shape.sequences * length * length};
     const absl::Time begin = absl::Now();
     if (begin + absl::Microseconds(cost->PredictUs(work)) > start + kEnough) break;
-    const absl::Status status =
+    const absl::StatusOr<Vectors> vectors =
         Guarded([&] { return RunOnce(backend, BatchOf(shape, vocabulary_size)); });
-    if (!status.ok()) return status;
+    if (!vectors.ok()) return vectors.status();
     const absl::Time end = absl::Now();
+    for (const auto& vector : *vectors) {
+      usable |= vector.ok();
+      unusable.Update(vector.status());
+    }
     // The very first pass takes what only the first one takes.
     if (!first) cost->Observe(work, absl::ToDoubleMicroseconds(end - begin), /*keep=*/true);
     first = false;
   }
-  return absl::OkStatus();
+  // Some of the vocabulary may be of no use: random ids say nothing of the texts that will come.
+  return usable ? absl::OkStatus() : unusable;
 }
 
 absl::Status StorePrefixes(Backend* backend, absl::Span<const std::vector<TokenId>> prefixes,
@@ -99,8 +105,10 @@ absl::Status StorePrefixes(Backend* backend, absl::Span<const std::vector<TokenI
     if (hold == nullptr) continue;
     PackedBatch batch;
     batch.Append(ids, OutputSpec{.dimensions = 1}, hold->use());
-    const absl::Status status = Guarded([&] { return RunOnce(backend, std::move(batch)); });
-    if (!status.ok()) return status;
+    const absl::StatusOr<Vectors> vectors =
+        Guarded([&] { return RunOnce(backend, std::move(batch)); });
+    if (!vectors.ok()) return vectors.status();
+    if (!vectors->front().ok()) return vectors->front().status();
     hold->Stored();
   }
   return absl::OkStatus();
