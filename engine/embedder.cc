@@ -100,7 +100,7 @@ class EmbedderImpl : public Embedder {
                  truncated = input.truncated](TaskResult result) mutable {
       if (!result.vector.ok()) return done(result.vector.status());
       done(Embedding{*std::move(result.vector), token_count, truncated, result.queue_time,
-                     result.compute_time});
+                     result.compute_time, result.answered, result.batch});
     };
     return task;
   }

@@ -58,8 +58,11 @@ struct Embedding {
   EncodedVector vector;
   int token_count = 0;
   bool truncated = false;
+  // As TaskResult has them.
   absl::Duration queue_time;
   absl::Duration compute_time;
+  absl::Time answered;
+  BatchShape batch = {};
 };
 
 // What is served, fixed at load.

@@ -8,9 +8,15 @@ namespace quiver {
 void AccessLog::OnRequestEnd(const RequestReport& report) {
   next_.OnRequestEnd(report);
   logger_.Info("request", {{"rpc", RpcName(report.rpc)},
+                           {"route", RouteName(report)},
                            {"lane", LaneName(report.lane)},
                            {"code", absl::StatusCodeToString(report.code)},
+                           {"http_status", report.http_status},
                            {"peer", report.peer},
+                           {"tenant", report.tenant},
+                           {"trace_id", HexId(report.trace.trace_id)},
+                           {"span_id", HexId(report.trace.span_id)},
+                           {"sampled", report.trace.sampled},
                            {"succeeded", report.succeeded},
                            {"failed", report.failed},
                            {"truncated", report.truncated},

@@ -13,6 +13,9 @@ class AccessLog : public RequestObserver {
   // Everything is passed on to `next`. Both must outlive this.
   AccessLog(Logger* logger, RequestObserver* next) : logger_(*logger), next_(*next) {}
 
+  TraceContext StartTrace(const TraceHeaders& headers) override {
+    return next_.StartTrace(headers);
+  }
   void OnRequestStart(Rpc rpc) override { next_.OnRequestStart(rpc); }
   void OnItems(Rpc rpc, Lane lane, const ItemCounts& items) override {
     next_.OnItems(rpc, lane, items);

@@ -47,17 +47,17 @@ void EmbedBatch::OnSlice(size_t begin, std::vector<absl::StatusOr<TokenizedInput
   }
 }
 
-void EmbedBatch::OnEnd(absl::Duration spent) {
+void EmbedBatch::OnEnd() {
   std::deque<Refused> refused;
   {
     absl::MutexLock lock(&mutex_);
     refused.swap(refused_);
   }
-  if (refused.empty()) return OnFed(spent);
+  if (refused.empty()) return OnFed();
   waiting_room_->Add(options().submit.lane,
-                     [self = shared_from_this(), spent, refused = std::move(refused)]() mutable {
+                     [self = shared_from_this(), refused = std::move(refused)]() mutable {
                        const absl::Duration wait = self->TryAgain(&refused);
-                       if (wait == WorkPool::kFinished) self->OnFed(spent);
+                       if (wait == WorkPool::kFinished) self->OnFed();
                        return wait;
                      });
 }

@@ -38,7 +38,7 @@ class EmbedBatch : public TokenizeJob, public std::enable_shared_from_this<Embed
 
   // Once: every input has been queued or answered, and the inputs' memory is no longer needed.
   // Results come before and after it.
-  virtual void OnFed(absl::Duration tokenize) = 0;
+  virtual void OnFed() = 0;
 
  private:
   struct Refused {
@@ -47,7 +47,7 @@ class EmbedBatch : public TokenizeJob, public std::enable_shared_from_this<Embed
   };
 
   void OnSlice(size_t begin, std::vector<absl::StatusOr<TokenizedInput>> ids) final;
-  void OnEnd(absl::Duration spent) final;
+  void OnEnd() final;
   Embedder::DoneCallback OnDone(size_t index);
   // Queues what was refused, in order. How long to wait before the next try, or kFinished.
   absl::Duration TryAgain(std::deque<Refused>* refused);

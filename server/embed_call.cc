@@ -59,10 +59,7 @@ class EmbedCall : public EmbedBatch {
     whole_->cancellation->Cancel();
   }
 
-  void OnFed(absl::Duration tokenize) override {
-    tokenize_ = tokenize;
-    OnPart();
-  }
+  void OnFed() override { OnPart(); }
 
   // A result of each input, and that all are fed: then the call is complete.
   void OnPart() {
@@ -105,8 +102,11 @@ class EmbedCall : public EmbedBatch {
   RequestReport Report() const {
     RequestReport report;
     report.lane = options().submit.lane;
+    report.model = options().embedder->info().name;
     report.total = absl::Now() - arrival_;
-    report.tokenize = tokenize_;
+    report.tokenize = spent();
+    report.timeline.tokenize_began = began();
+    report.timeline.tokenize_ended = ended();
     for (const absl::StatusOr<Embedding>& result : results_) {
       if (!result.ok()) {
         report.CountFailure(result.status());
@@ -117,6 +117,7 @@ class EmbedCall : public EmbedBatch {
       report.tokens += result->token_count;
       report.queue = std::max(report.queue, result->queue_time);
       report.compute = std::max(report.compute, result->compute_time);
+      report.timeline.Add(*result);
     }
     return report;
   }
@@ -126,7 +127,6 @@ class EmbedCall : public EmbedBatch {
   EmbedCalls::Callback done_;
   WorkPool* const replies_;
   std::vector<absl::StatusOr<Embedding>> results_;
-  absl::Duration tokenize_;
   std::atomic<size_t> parts_left_;
   std::atomic<int64_t> tokens_{0};
   absl::Mutex mutex_;

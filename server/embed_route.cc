@@ -18,6 +18,15 @@ namespace {
 // Bodies up to this are read on the HTTP server's thread: well below a millisecond's work.
 constexpr size_t kInlineBodyBytes = 64 << 10;
 
+TraceHeaders TraceHeadersOf(const HttpRequest& request) {
+  TraceHeaders headers;
+  for (const auto& [name, value] : request.headers) {
+    if (absl::EqualsIgnoreCase(name, TraceHeaders::kParent)) headers.AddParent(value);
+    if (absl::EqualsIgnoreCase(name, TraceHeaders::kState)) headers.AddState(value);
+  }
+  return headers;
+}
+
 // What goes on for one request. Answers once.
 class EmbedExchange : public std::enable_shared_from_this<EmbedExchange> {
  public:
@@ -29,7 +38,8 @@ class EmbedExchange : public std::enable_shared_from_this<EmbedExchange> {
         model_(*model),
         calls_(*calls),
         http_(std::move(http)),
-        observed_(observer, Rpc::kEmbed, http_.peer),
+        observed_(observer, {.rpc = Rpc::kEmbed, .route = form.route, .peer = http_.peer},
+                  TraceHeadersOf(http_)),
         responder_(std::move(responder)) {}
 
   void Run() {
@@ -67,6 +77,7 @@ class EmbedExchange : public std::enable_shared_from_this<EmbedExchange> {
     if (!embedder.ok()) return embedder.status();
     const absl::string_view tenant = http_.header(kTenantKey);
     if (absl::Status status = CheckTenant(tenant, "header"); !status.ok()) return status;
+    observed_.SetTenant(std::string(tenant));
     absl::StatusOr<RequestPlan> plan = (*embedder)->Plan(request_.options);
     if (!plan.ok()) return plan.status();
 
@@ -104,7 +115,10 @@ class EmbedExchange : public std::enable_shared_from_this<EmbedExchange> {
   }
 
   void End(absl::StatusCode code, HttpResponse response) {
-    observed_.End(code);
+    if (const TraceContext& trace = observed_.trace(); trace.valid()) {
+      response.headers.emplace_back(kTraceResponse, TraceResponse(trace));
+    }
+    observed_.End(code, response.status);
     responder_.Send(std::move(response));
   }
 
@@ -132,20 +146,22 @@ bool IsJson(const HttpRequest& request) {
 
 }  // namespace
 
-HttpRouter::Route EmbedRoute(const EmbedForm& form, const EmbedRouteOptions& options,
-                             const ServedModel* model, EmbedCalls* calls,
-                             RequestObserver* observer) {
-  return {options.max_body_bytes,
-          [=](HttpRequest request, HttpResponder responder) {
-            if (!IsJson(request)) {
-              return responder.Send(HttpError(
-                  415, "Content-Type must be application/json, without Content-Encoding"));
-            }
-            std::make_shared<EmbedExchange>(form, options, model, calls, observer,
-                                            std::move(request), std::move(responder))
-                ->Run();
-          },
-          /*needs_key=*/true};
+void AddEmbedRoute(const EmbedForm& form, const EmbedRouteOptions& options,
+                   const ServedModel* model, EmbedCalls* calls, RequestObserver* observer,
+                   HttpRouter* router) {
+  HttpRouter::Route route;
+  route.max_body_bytes = options.max_body_bytes;
+  route.needs_key = true;
+  route.handler = [=](HttpRequest request, HttpResponder responder) {
+    if (!IsJson(request)) {
+      return responder.Send(
+          HttpError(415, "Content-Type must be application/json, without Content-Encoding"));
+    }
+    std::make_shared<EmbedExchange>(form, options, model, calls, observer, std::move(request),
+                                    std::move(responder))
+        ->Run();
+  };
+  router->Add("POST", std::string(form.route), std::move(route));
 }
 
 }  // namespace quiver

@@ -19,6 +19,8 @@ namespace quiver {
 
 // What an API has of its own.
 struct EmbedForm {
+  // Its path; of static storage.
+  absl::string_view route;
   // Of embed_json.h; of static storage.
   absl::string_view input_key;
   // `model` is the name of the one that ran. An input may have failed: `reply.failed_input`.
@@ -38,9 +40,9 @@ struct EmbedRouteOptions {
 // quiver-tenant is gRPC's metadata of that name. A client that goes away cancels its request.
 // `model` and `calls` must outlive the HTTP server and the requests that have begun; so must
 // `observer`, which may be null. They end by themselves once the engine has ended its items.
-HttpRouter::Route EmbedRoute(const EmbedForm& form, const EmbedRouteOptions& options,
-                             const ServedModel* model, EmbedCalls* calls,
-                             RequestObserver* observer);
+void AddEmbedRoute(const EmbedForm& form, const EmbedRouteOptions& options,
+                   const ServedModel* model, EmbedCalls* calls, RequestObserver* observer,
+                   HttpRouter* router);
 
 }  // namespace quiver
 

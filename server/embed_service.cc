@@ -15,7 +15,7 @@ class TokenizeCall : public TokenizeJob {
  public:
   using Results = std::vector<absl::StatusOr<TokenizedInput>>;
 
-  TokenizeCall(Options options, absl::AnyInvocable<void(Results, absl::Duration)> done)
+  TokenizeCall(Options options, absl::AnyInvocable<void(Results, const TokenizeJob&)> done)
       : TokenizeJob(std::move(options)), done_(std::move(done)) {
     results_.resize(size(), absl::UnknownError("no result"));
   }
@@ -24,9 +24,9 @@ class TokenizeCall : public TokenizeJob {
   void OnSlice(size_t begin, Results ids) override {
     for (size_t i = 0; i < ids.size(); ++i) results_[begin + i] = std::move(ids[i]);
   }
-  void OnEnd(absl::Duration spent) override { done_(std::move(results_), spent); }
+  void OnEnd() override { done_(std::move(results_), *this); }
 
-  absl::AnyInvocable<void(Results, absl::Duration)> done_;
+  absl::AnyInvocable<void(Results, const TokenizeJob&)> done_;
   Results results_;
 };
 
@@ -127,6 +127,7 @@ absl::StatusOr<TokenizeJob::Options> EmbedService::MakeJob(
   if (!resolved.ok()) return resolved.status();
   absl::StatusOr<std::string> tenant = Tenant(rpc->context());
   if (!tenant.ok()) return tenant.status();
+  rpc->observed().SetTenant(*tenant);
   TokenizeJob::Options job;
   job.embedder = *embedder;
   job.plan = std::move(resolved->plan);
@@ -167,10 +168,12 @@ absl::Status EmbedService::StartTokenize(const v1::TokenizeRequest& request,
       MakeJob(request.model(), options, request.inputs(), invalid, rpc);
   if (!job.ok()) return job.status();
   calls_.tokenizer().Start(std::make_shared<TokenizeCall>(
-      *std::move(job), [rpc, &request](TokenizeCall::Results ids, absl::Duration spent) {
+      *std::move(job), [rpc, &request](TokenizeCall::Results ids, const TokenizeJob& done) {
         auto* response = rpc->NewMessage<v1::TokenizeResponse>();
         RequestReport report;
-        report.tokenize = spent;
+        report.tokenize = done.spent();
+        report.timeline.tokenize_began = done.began();
+        report.timeline.tokenize_ended = done.ended();
         FillReply(request, std::move(ids), response, &report);
         rpc->observed().SetReport(std::move(report));
         rpc->Reply(*response);

@@ -41,7 +41,9 @@ class EmbedStream : public ByteStreamReactor, public std::enable_shared_from_thi
         model_(*model),
         calls_(*calls),
         context_(*context),
-        observed_(observer, Rpc::kEmbedStream, context->peer()) {}
+        observed_(Observe(observer, Rpc::kEmbedStream, context)) {
+    TellTrace(observed_, context);
+  }
 
   void Start() {
     self_ = shared_from_this();
@@ -164,9 +166,9 @@ class EmbedStream::Batch : public EmbedBatch {
                      .tokens = tokens_[index],
                      .result = std::move(result)});
   }
-  void OnFed(absl::Duration tokenize) override {
+  void OnFed() override {
     arena_.reset();
-    stream_->OnFed(tokenize);
+    stream_->OnFed(spent());
   }
 
   const std::shared_ptr<EmbedStream> stream_;
@@ -192,7 +194,8 @@ absl::Status EmbedStream::TakeStart(const v1::EmbedStreamStart& start) {
              .cancellation = cancellation_,
              .tenant = *std::move(tenant)};
   absl::MutexLock lock(&mutex_);
-  tally_.set_lane(submit_.lane);
+  observed_.SetTenant(submit_.tenant);
+  tally_.Start(submit_.lane, embedder_->info().name);
   results_.set_in_order(start.in_order());
   header_due_ = true;
   return absl::OkStatus();

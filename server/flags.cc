@@ -16,6 +16,7 @@
 #include "absl/strings/strip.h"
 #include "kernels/cpu/thread_pool.h"
 #include "server/flag_values.h"
+#include "server/otlp_options.h"
 #include "server/version.h"
 
 namespace quiver {
@@ -82,6 +83,7 @@ class Parser {
     AddNetwork(options);
     AddLimits(&options->embedder, options);
     AddLogging(options);
+    AddTracing(options);
     AddGeneral();
   }
 
@@ -336,6 +338,22 @@ class Parser {
         &options->log_level, "Least level that is logged");
     Add("--access-log", ChoiceValue<bool>({{"on", true}, {"off", false}}), &options->access_log,
         "One line for each request, at level info; never with its text");
+  }
+
+  void AddTracing(ServerOptions* options) {
+    group_ = "Tracing";
+    ValueKind<std::string> url = TextValue("URL");
+    url.allowed = kOtlpEndpoints;
+    url.parse = [](const std::string& text) -> std::optional<std::string> {
+      if (!ParseOtlpEndpoint(text).has_value()) return {};
+      return text;
+    };
+    AddFlag<std::string>("--otlp-endpoint", url,
+                         "Collector that gets traces, as OTLP in JSON over HTTP, under /v1/traces",
+                         "OTEL_EXPORTER_OTLP_ENDPOINT, else no traces",
+                         [=](std::string text) { options->otlp_endpoint = std::move(text); });
+    Add("--trace-sample-ratio", RealValue(0, 1), &options->trace_sample_ratio,
+        "Part of the requests without a trace of their caller's that are traced");
   }
 
   void AddGeneral() {

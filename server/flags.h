@@ -54,6 +54,10 @@ struct ServerOptions {
   LogFormat log_format = LogFormat::kText;
   LogLevel log_level = LogLevel::kInfo;
   bool access_log = false;
+  // Base of the collector's URLs, for ReadOtlpOptions; empty for what the environment says.
+  std::string otlp_endpoint;
+  // Of the traces that begin here: the part that is recorded.
+  double trace_sample_ratio = 1;
 };
 
 // Either options to serve with, or a text to print and an exit code to end with.

@@ -1,13 +1,15 @@
 // A connection's bytes, in the clear or through TLS. Includes Boost.Asio and Beast: for
-// http_session.cc and http_server.cc only.
+// http_session.cc, http_server.cc and otlp_client.cc only.
 #ifndef QUIVER_SERVER_HTTP_STREAM_H_
 #define QUIVER_SERVER_HTTP_STREAM_H_
 
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "boost/asio/ip/tcp.hpp"
 #include "boost/asio/ssl/context.hpp"
+#include "boost/asio/ssl/host_name_verification.hpp"
 #include "boost/asio/ssl/stream.hpp"
 #include "boost/beast/core/tcp_stream.hpp"
 
@@ -31,6 +33,16 @@ class HttpStream {
   template <typename Handler>
   void Handshake(Handler&& handler) {
     tls_->async_handshake(boost::asio::ssl::stream_base::server, std::forward<Handler>(handler));
+  }
+
+  // As a client, of a server whose certificate must name `host` and come from an authority that the
+  // context knows.
+  template <typename Handler>
+  void HandshakeWith(const std::string& host, Handler&& handler) {
+    SSL_set_tlsext_host_name(tls_->native_handle(), host.c_str());
+    tls_->set_verify_mode(boost::asio::ssl::verify_peer);
+    tls_->set_verify_callback(boost::asio::ssl::host_name_verification(host));
+    tls_->async_handshake(boost::asio::ssl::stream_base::client, std::forward<Handler>(handler));
   }
 
   // TLS's goodbye, and the wait for the other side's.

@@ -52,14 +52,20 @@ bool TokenizeJob::RunSlice(SchedulerObserver* observer) {
   const size_t begin = borders_[slice];
   const size_t end = borders_[slice + 1];
   const absl::Time start = absl::Now();
+  if (slice == 0) began_ = start;
   std::vector<absl::StatusOr<TokenizedInput>> ids;
   ids.reserve(end - begin);
   for (size_t i = begin; i < end; ++i) {
     ids.push_back(TokenizeOne(options_.inputs[i], observer));
   }
-  spent_ns_.fetch_add(absl::ToInt64Nanoseconds(absl::Now() - start));
+  const absl::Time now = absl::Now();
+  spent_ns_.fetch_add(absl::ToInt64Nanoseconds(now - start));
+  int64_t ended_ns = ended_ns_.load();
+  while (ended_ns < absl::ToUnixNanos(now) &&
+         !ended_ns_.compare_exchange_weak(ended_ns, absl::ToUnixNanos(now))) {
+  }
   OnSlice(begin, std::move(ids));
-  if (slices_left_.fetch_sub(1) == 1) OnEnd(absl::Nanoseconds(spent_ns_.load()));
+  if (slices_left_.fetch_sub(1) == 1) OnEnd();
   return true;
 }
 
@@ -81,7 +87,11 @@ void InputTokenizer::Start(std::shared_ptr<TokenizeJob> job) {
   }
   const size_t slices = job->borders_.size() - 1;
   job->slices_left_ = slices;
-  if (slices == 0) return job->OnEnd(absl::ZeroDuration());
+  if (slices == 0) {
+    job->began_ = absl::Now();
+    job->ended_ns_ = absl::ToUnixNanos(job->began_);
+    return job->OnEnd();
+  }
   if (here) {
     job->RunSlice(options_.observer);
     return;

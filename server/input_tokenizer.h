@@ -48,14 +48,19 @@ class TokenizeJob {
   // CANCELLED or DEADLINE_EXCEEDED if nobody waits for the answers any more.
   absl::Status StillWanted() const;
 
+  // From OnEnd on: when the first input was taken and the last one done, and the time that
+  // tokenizing took, summed over threads.
+  absl::Time began() const { return began_; }
+  absl::Time ended() const { return absl::FromUnixNanos(ended_ns_.load()); }
+  absl::Duration spent() const { return absl::Nanoseconds(spent_ns_.load()); }
+
  protected:
   // The ids of inputs [begin, begin + ids.size()), or what is wrong with them. Called for each
   // slice, on several threads at once.
   virtual void OnSlice(size_t begin, std::vector<absl::StatusOr<TokenizedInput>> ids) = 0;
 
-  // Once, after the last OnSlice has returned: the inputs' memory is no longer needed. `spent` is
-  // the time that tokenizing took, summed over threads.
-  virtual void OnEnd(absl::Duration spent) = 0;
+  // Once, after the last OnSlice has returned: the inputs' memory is no longer needed.
+  virtual void OnEnd() = 0;
 
  private:
   friend class InputTokenizer;
@@ -71,6 +76,9 @@ class TokenizeJob {
   std::atomic<size_t> next_slice_{0};
   std::atomic<size_t> slices_left_{0};
   std::atomic<int64_t> spent_ns_{0};
+  // Set by whoever takes the first slice.
+  absl::Time began_;
+  std::atomic<int64_t> ended_ns_{0};
 };
 
 // Thread-safe. Must outlive its jobs.

@@ -11,7 +11,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "nlohmann/json.hpp"
+#include "server/json_string.h"
 
 namespace quiver {
 namespace {
@@ -28,11 +28,6 @@ absl::string_view LevelName(LogLevel level) {
       return "error";
   }
   return "";
-}
-
-std::string JsonString(absl::string_view text) {
-  return nlohmann::json(std::string(text))
-      .dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
 }
 
 bool IsPlain(absl::string_view text) {

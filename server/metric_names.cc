@@ -2,6 +2,9 @@
 
 #include <chrono>
 
+#include "absl/strings/str_cat.h"
+#include "quiver/v1/embed.grpc.pb.h"
+
 namespace quiver {
 
 absl::string_view RpcName(Rpc rpc) {
@@ -16,6 +19,11 @@ absl::string_view RpcName(Rpc rpc) {
       return "GetModelInfo";
   }
   return "";
+}
+
+std::string RouteName(const RequestOrigin& origin) {
+  if (!origin.route.empty()) return std::string(origin.route);
+  return absl::StrCat(v1::EmbedService::service_full_name(), "/", RpcName(origin.rpc));
 }
 
 absl::string_view LaneName(Lane lane) {

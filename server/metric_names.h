@@ -18,6 +18,8 @@ namespace quiver {
 
 // As embed.proto names it: "Embed".
 absl::string_view RpcName(Rpc rpc);
+// What the client called: "quiver.v1.EmbedService/Embed", or the path over HTTP.
+std::string RouteName(const RequestOrigin& origin);
 // "interactive", "bulk".
 absl::string_view LaneName(Lane lane);
 

@@ -37,6 +37,20 @@ Metrics::Metrics(std::unique_ptr<GpuMonitor> monitor)
                              "Time that loading and warming up took; 0 until then.")
                        .Add({});
   AddHttpSeries();
+  AddTraceSeries();
+}
+
+void Metrics::AddTraceSeries() {
+  spans_exported_ = &AddCounters(&registry_, "quiver_trace_spans_exported_total",
+                                 "Spans of traces that the collector took.")
+                         .Add({});
+  spans_failed_ =
+      &AddCounters(&registry_, "quiver_trace_spans_failed_total",
+                   "Spans that the collector refused, or did not take in several tries.")
+           .Add({});
+  spans_dropped_ = &AddCounters(&registry_, "quiver_trace_spans_dropped_total",
+                                "Spans that were never sent, as too many waited already.")
+                        .Add({});
 }
 
 void Metrics::AddHttpSeries() {
@@ -70,7 +84,8 @@ void Metrics::SetModel(const ModelInfo& info, absl::Duration load_time) {
       .Set(1);
 }
 
-std::string Metrics::Scrape(const ServingState& state, const HttpServer::Stats& http) {
+std::string Metrics::Scrape(const ServingState& state, const HttpServer::Stats& http,
+                            const SpanExporter::Stats& spans) {
   absl::MutexLock lock(&mutex_);
   requests_.Refresh();
   const Embedder* embedder = state.embedder();
@@ -85,6 +100,9 @@ std::string Metrics::Scrape(const ServingState& state, const HttpServer::Stats& 
   CatchUp(http_refused_, http.refused_connections);
   for (size_t i = 2; i < http_responses_.size(); ++i)
     CatchUp(http_responses_[i], http.responses[i]);
+  CatchUp(spans_exported_, spans.exported);
+  CatchUp(spans_failed_, spans.failed);
+  CatchUp(spans_dropped_, spans.dropped);
   return prometheus::TextSerializer().Serialize(registry_.Collect());
 }
 

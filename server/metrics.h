@@ -23,6 +23,7 @@
 #include "server/request_metrics.h"
 #include "server/scheduler_metrics.h"
 #include "server/serving_state.h"
+#include "server/span_exporter.h"
 
 namespace quiver {
 
@@ -42,10 +43,12 @@ class Metrics {
   void SetModel(const ModelInfo& info, absl::Duration load_time);
 
   // In Prometheus' text format.
-  std::string Scrape(const ServingState& state, const HttpServer::Stats& http);
+  std::string Scrape(const ServingState& state, const HttpServer::Stats& http,
+                     const SpanExporter::Stats& spans);
 
  private:
   void AddHttpSeries();
+  void AddTraceSeries();
 
   prometheus::Registry registry_;
   RequestMetrics requests_;
@@ -60,6 +63,9 @@ class Metrics {
   prometheus::Counter* http_refused_ = nullptr;
   // By the first digit of the status.
   std::array<prometheus::Counter*, 6> http_responses_ = {};
+  prometheus::Counter* spans_exported_ = nullptr;
+  prometheus::Counter* spans_failed_ = nullptr;
+  prometheus::Counter* spans_dropped_ = nullptr;
   // One scrape at a time.
   absl::Mutex mutex_;
 };

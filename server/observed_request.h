@@ -15,39 +15,44 @@ namespace quiver {
 // one thread at a time.
 class ObservedRequest {
  public:
-  // `observer` may be null and must outlive this.
-  ObservedRequest(RequestObserver* observer, Rpc rpc, std::string peer) : observer_(observer) {
-    report_.rpc = rpc;
-    report_.peer = std::move(peer);
-    if (observer_ != nullptr) observer_->OnRequestStart(rpc);
+  // `observer` may be null and must outlive this. `origin` lacks arrival and trace.
+  ObservedRequest(RequestObserver* observer, RequestOrigin origin, const TraceHeaders& headers)
+      : observer_(observer) {
+    static_cast<RequestOrigin&>(report_) = std::move(origin);
+    report_.arrival = absl::Now();
+    if (observer_ == nullptr) return;
+    report_.trace = observer_->StartTrace(headers);
+    observer_->OnRequestStart(report_.rpc);
   }
   ~ObservedRequest() { End(absl::StatusCode::kAborted); }
   ObservedRequest(const ObservedRequest&) = delete;
   ObservedRequest& operator=(const ObservedRequest&) = delete;
 
-  absl::Time arrival() const { return arrival_; }
+  absl::Time arrival() const { return report_.arrival; }
+  const TraceContext& trace() const { return report_.trace; }
 
-  // What is known of the request so far; rpc and peer stay as they are. Items only grow in number
-  // from one call to the next.
+  void SetTenant(std::string tenant) { report_.tenant = std::move(tenant); }
+
+  // What is known of the request so far; its origin stays as it is. Items only grow in number from
+  // one call to the next.
   void SetReport(RequestReport report) {
-    report.rpc = report_.rpc;
-    report.peer = std::move(report_.peer);
-    if (observer_ != nullptr) observer_->OnItems(report.rpc, report.lane, report.Since(report_));
+    if (observer_ != nullptr) observer_->OnItems(report_.rpc, report.lane, report.Since(report_));
+    static_cast<RequestOrigin&>(report) = static_cast<RequestOrigin&&>(report_);
     report_ = std::move(report);
   }
 
-  // Only the first call counts.
-  void End(absl::StatusCode code) {
+  // Only the first call counts. `http_status` as in the report.
+  void End(absl::StatusCode code, int http_status = 0) {
     if (ended_) return;
     ended_ = true;
     report_.code = code;
-    report_.total = absl::Now() - arrival_;
+    report_.http_status = http_status;
+    report_.total = absl::Now() - report_.arrival;
     if (observer_ != nullptr) observer_->OnRequestEnd(report_);
   }
 
  private:
   RequestObserver* const observer_;
-  const absl::Time arrival_ = absl::Now();
   RequestReport report_;
   bool ended_ = false;
 };

@@ -71,9 +71,9 @@ HttpResponse Error(const absl::Status& status, bool) { return OpenAiError(status
 
 void AddOpenAiRoutes(const EmbedRouteOptions& options, const ServedModel* model, EmbedCalls* calls,
                      RequestObserver* observer, HttpRouter* router) {
-  router->Add("POST", "/v1/embeddings",
-              EmbedRoute({.input_key = "input", .reply = Reply, .error = Error}, options, model,
-                         calls, observer));
+  const EmbedForm form = {
+      .route = "/v1/embeddings", .input_key = "input", .reply = Reply, .error = Error};
+  AddEmbedRoute(form, options, model, calls, observer, router);
   router->Add(
       "GET", "/v1/models",
       {0, [=](HttpRequest, HttpResponder responder) { ListModels(*model, std::move(responder)); },

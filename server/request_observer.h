@@ -8,9 +8,12 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/run/encoding.h"
 #include "engine/types.h"
+#include "server/request_timeline.h"
+#include "server/trace_context.h"
 
 namespace quiver {
 
@@ -49,10 +52,25 @@ struct ItemCounts {
   }
 };
 
-// One request or stream, after its end, with its items.
-struct RequestReport : ItemCounts {
+// What is known of a request or stream when it comes.
+struct RequestOrigin {
   Rpc rpc = Rpc::kEmbed;
+  // Of HTTP: the path of the route, of static storage; empty for gRPC.
+  absl::string_view route = {};
+  // Address of the client, as the transport names it.
+  std::string peer = {};
+  // On whose behalf; set when it has been found to be good.
+  std::string tenant = {};
+  absl::Time arrival = {};
+  // Invalid unless somebody wants to know.
+  TraceContext trace = {};
+};
+
+// One request or stream, after its end, with its items.
+struct RequestReport : RequestOrigin, ItemCounts {
   Lane lane = Lane::kInteractive;
+  // Name of the model that ran, if one did.
+  std::string model;
   // Of the request as a whole; items have outcomes of their own.
   absl::StatusCode code = absl::StatusCode::kOk;
   // As embed.proto's Timing.
@@ -60,14 +78,17 @@ struct RequestReport : ItemCounts {
   absl::Duration tokenize;
   absl::Duration queue;
   absl::Duration compute;
-  // Address of the client, as the transport names it.
-  std::string peer;
+  RequestTimeline timeline;
+  // Of the answer over HTTP; 0 for gRPC.
+  int http_status = 0;
 };
 
 // Called on any thread, also on the scheduler's; must be quick and thread-safe.
 class RequestObserver {
  public:
   virtual ~RequestObserver() = default;
+  // The context of a request that comes with `headers`; invalid if nobody wants one.
+  virtual TraceContext StartTrace(const TraceHeaders& /*headers*/) { return {}; }
   virtual void OnRequestStart(Rpc rpc) = 0;
   // Items that a request or stream has answered since the last call; a stream's come as it goes on.
   // All have come when it ends.

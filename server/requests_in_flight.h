@@ -18,6 +18,9 @@ class RequestsInFlight : public RequestObserver {
   // Everything is passed on to `next`, which must outlive this.
   explicit RequestsInFlight(RequestObserver* next) : next_(*next) {}
 
+  TraceContext StartTrace(const TraceHeaders& headers) override {
+    return next_.StartTrace(headers);
+  }
   void OnRequestStart(Rpc rpc) override {
     Add(rpc, 1);
     next_.OnRequestStart(rpc);

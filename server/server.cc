@@ -14,6 +14,8 @@
 #include "quiver/v1/embed.grpc.pb.h"
 #include "server/openai_routes.h"
 #include "server/operational_routes.h"
+#include "server/otlp_client.h"
+#include "server/otlp_options.h"
 #include "server/process_metrics.h"
 #include "server/tei_routes.h"
 #include "server/version.h"
@@ -24,6 +26,9 @@ namespace {
 
 // HTTP and gRPC get this long for replies that are ready when the engine is drained.
 constexpr absl::Duration kLastReplies = absl::Seconds(2);
+
+// Traces get this long to leave once there is no more work.
+constexpr absl::Duration kLastSpans = absl::Seconds(2);
 
 // How old a card's metrics may be.
 constexpr absl::Duration kGpuSamplePeriod = absl::Seconds(2);
@@ -56,6 +61,22 @@ EmbedCalls::Options CallOptions(const ServerOptions& options, SchedulerObserver*
   return calls;
 }
 
+// Null if there is nowhere to export to.
+absl::StatusOr<std::unique_ptr<SpanExporter>> MakeExporter(const ServerOptions& options, bool tls,
+                                                           Logger* logger) {
+  absl::StatusOr<std::optional<OtlpOptions>> otlp = ReadOtlpOptions(options.otlp_endpoint);
+  if (!otlp.ok()) return otlp.status();
+  if (!otlp->has_value()) return nullptr;
+  const std::string collector = (*otlp)->endpoint.authority();
+  OtlpEncoder encoder(
+      {.resource = (*otlp)->resource, .server_version = kServerVersion, .tls = tls});
+  absl::StatusOr<std::unique_ptr<OtlpClient>> client = OtlpClient::Create(**std::move(otlp));
+  if (!client.ok()) return client.status();
+  logger->Info("tracing", {{"collector", collector}, {"sample_ratio", options.trace_sample_ratio}});
+  return std::make_unique<SpanExporter>(SpanExporter::Options(), std::move(encoder),
+                                        *std::move(client), logger);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& options,
@@ -76,20 +97,26 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& opti
     if (!loaded.ok()) return loaded.status();
     tls = *std::move(loaded);
   }
-  std::unique_ptr<Server> server(new Server(options, std::move(api_keys), std::move(tls), logger));
+  absl::StatusOr<std::unique_ptr<SpanExporter>> exporter =
+      MakeExporter(options, tls.has_value(), logger);
+  if (!exporter.ok()) return exporter.status();
+  std::unique_ptr<Server> server(
+      new Server(options, std::move(api_keys), std::move(tls), *std::move(exporter), logger));
   if (absl::Status status = server->Bind(); !status.ok()) return status;
   return server;
 }
 
 Server::Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_keys,
-               std::optional<TlsFiles> tls, Logger* logger)
+               std::optional<TlsFiles> tls, std::unique_ptr<SpanExporter> exporter, Logger* logger)
     : options_(options),
       api_keys_(std::move(api_keys)),
       tls_(std::move(tls)),
       logger_(*logger),
       metrics_(GpuMonitor::Start(kGpuSamplePeriod)),
-      access_log_(logger, metrics_.request_observer()),
-      in_flight_(options.access_log ? &access_log_ : metrics_.request_observer()),
+      exporter_(std::move(exporter)),
+      tracer_(options.trace_sample_ratio, exporter_.get(), metrics_.request_observer()),
+      access_log_(logger, &tracer_),
+      in_flight_(FirstObserver()),
       model_(&state_, options.aliases),
       calls_(CallOptions(options, metrics_.scheduler_observer())),
       service_(ServiceOptions(options, api_keys_), &model_, &calls_, &in_flight_) {}
@@ -102,6 +129,12 @@ Server::~Server() {
   in_flight_.AwaitNone(absl::InfiniteFuture());
 }
 
+RequestObserver* Server::FirstObserver() {
+  if (options_.access_log) return &access_log_;
+  if (exporter_ != nullptr) return &tracer_;
+  return metrics_.request_observer();
+}
+
 absl::Status Server::Bind() {
   HttpServer::Options http = options_.http;
   http.host = options_.host;
@@ -109,8 +142,10 @@ absl::Status Server::Bind() {
   http.api_keys = api_keys_;
   http.tls = tls_;
   HttpRouter router;
-  AddOperationalRoutes(&router, &state_,
-                       [this] { return metrics_.Scrape(state_, http_->stats()); });
+  AddOperationalRoutes(&router, &state_, [this] {
+    return metrics_.Scrape(state_, http_->stats(),
+                           exporter_ == nullptr ? SpanExporter::Stats() : exporter_->stats());
+  });
   const EmbedRouteOptions embed = {
       .max_items_per_request = options_.max_items_per_request,
       .max_body_bytes = options_.max_message_bytes,
@@ -208,6 +243,7 @@ bool Server::Drain() {
   grpc_->Shutdown(kLastReplies);
   // What is left there is no work: a probe whose request never came whole.
   http_->Stop(absl::Now() + kLastReplies);
+  if (exporter_ != nullptr) exporter_->Stop(absl::Now() + kLastSpans);
   return clean;
 }
 

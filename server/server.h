@@ -17,9 +17,11 @@
 #include "server/http_server.h"
 #include "server/log.h"
 #include "server/metrics.h"
+#include "server/request_tracer.h"
 #include "server/requests_in_flight.h"
 #include "server/served_model.h"
 #include "server/serving_state.h"
+#include "server/span_exporter.h"
 #include "server/tls_files.h"
 
 namespace quiver {
@@ -44,8 +46,10 @@ class Server {
 
  private:
   Server(const ServerOptions& options, std::shared_ptr<const ApiKeys> api_keys,
-         std::optional<TlsFiles> tls, Logger* logger);
+         std::optional<TlsFiles> tls, std::unique_ptr<SpanExporter> exporter, Logger* logger);
 
+  // Who is told of requests; what is not asked for costs nothing.
+  RequestObserver* FirstObserver();
   absl::Status Bind();
   absl::Status WritePortFile() const;
   void LogModel(absl::Duration load_time) const;
@@ -57,6 +61,9 @@ class Server {
   Logger& logger_;
   ServingState state_;
   Metrics metrics_;
+  // Null if there are no traces.
+  const std::unique_ptr<SpanExporter> exporter_;
+  RequestTracer tracer_;
   AccessLog access_log_;
   RequestsInFlight in_flight_;
   std::unique_ptr<Embedder> embedder_;

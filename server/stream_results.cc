@@ -60,6 +60,7 @@ void StreamTally::Add(const StreamItem& item) {
   report_.tokens += item.result->token_count;
   report_.queue = std::max(report_.queue, item.result->queue_time);
   report_.compute = std::max(report_.compute, item.result->compute_time);
+  report_.timeline.Add(*item.result);
 }
 
 void StreamTally::Fill(v1::StreamSummary* out) const {

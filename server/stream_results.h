@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -50,7 +51,10 @@ class StreamResults {
 // What a stream's summary says.
 class StreamTally {
  public:
-  void set_lane(Lane lane) { report_.lane = lane; }
+  void Start(Lane lane, std::string model) {
+    report_.lane = lane;
+    report_.model = std::move(model);
+  }
   void Add(const StreamItem& item);
   void AddTokenizeTime(absl::Duration spent) { report_.tokenize += spent; }
 

@@ -104,9 +104,9 @@ HttpResponse Info(const ServedModel& model, const EmbedRouteOptions& options,
 void AddTeiRoutes(const EmbedRouteOptions& options, const std::string& server_version,
                   const ServedModel* model, EmbedCalls* calls, RequestObserver* observer,
                   HttpRouter* router) {
-  router->Add("POST", "/embed",
-              EmbedRoute({.input_key = kInputKey, .reply = Reply, .error = Error}, options, model,
-                         calls, observer));
+  const EmbedForm form = {
+      .route = "/embed", .input_key = kInputKey, .reply = Reply, .error = Error};
+  AddEmbedRoute(form, options, model, calls, observer, router);
   router->Add("GET", "/info",
               {0,
                [=](HttpRequest, HttpResponder responder) {

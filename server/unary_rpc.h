@@ -15,6 +15,7 @@
 #include "server/grpc_status.h"
 #include "server/message_parser.h"
 #include "server/observed_request.h"
+#include "server/rpc_context.h"
 #include "server/wire.h"
 
 namespace quiver {
@@ -26,7 +27,9 @@ class UnaryRpc : public grpc::ServerUnaryReactor {
   // `observer` may be null; `context` and `reply` are the call's.
   UnaryRpc(RequestObserver* observer, Rpc rpc, grpc::CallbackServerContext* context,
            grpc::ByteBuffer* reply)
-      : observed_(observer, rpc, context->peer()), context_(*context), reply_(*reply) {}
+      : observed_(Observe(observer, rpc, context)), context_(*context), reply_(*reply) {
+    TellTrace(observed_, context);
+  }
 
   // Ends at once unless `admitted` is OK. Else parses the request and hands it, with its invalid
   // strings, to `handle`, which gives an absl::Status: unless it is OK that is the end. The request

@@ -30,12 +30,23 @@ class CancellationFlag {
 // here: what is cancelled within this time of its deadline is DEADLINE_EXCEEDED.
 inline constexpr absl::Duration kCancelledAtDeadline = absl::Milliseconds(10);
 
+// What a batch held; all zero where there was none.
+struct BatchShape {
+  int sequences = 0;
+  // Those computed, and those it might have had.
+  int tokens = 0;
+  int token_budget = 0;
+};
+
 // What became of one task. Times are for the task alone.
 struct TaskResult {
   absl::StatusOr<EncodedVector> vector;
   // From Submit to its batch's start, and from there to its vector.
   absl::Duration queue_time;
   absl::Duration compute_time;
+  // The end of the latter; the same for all of one batch.
+  absl::Time answered = {};
+  BatchShape batch = {};
 };
 
 // One sequence of tokens on its way to a vector. Move-only.

@@ -80,8 +80,8 @@ class LaneQueue {
   // Whether the next batch is what was taken back.
   bool has_returned() const { return !retry_.empty(); }
 
-  // Ends a job that Seal gave out.
-  void Finish(Job* job, absl::StatusOr<EncodedVector> result, int64_t now);
+  // Ends a job that Seal gave out, and that ran in a batch of this shape.
+  void Finish(Job* job, absl::StatusOr<EncodedVector> result, const BatchShape& batch, int64_t now);
 
   // The same for one that is given up, which the observer is told of.
   void GiveUp(Job* job, const absl::Status& status, int64_t now);

@@ -9,21 +9,23 @@ namespace {
 
 TaskResult Result(absl::StatusOr<EncodedVector> vector, int64_t submitted, int64_t started,
                   int64_t now) {
-  TaskResult out{std::move(vector), absl::ZeroDuration(), absl::ZeroDuration()};
   const int64_t begin = std::max(submitted, std::min(started, now));
-  out.queue_time = absl::Nanoseconds(begin - submitted);
-  out.compute_time = absl::Nanoseconds(std::max<int64_t>(0, now - begin));
-  return out;
+  return {.vector = std::move(vector),
+          .queue_time = absl::Nanoseconds(begin - submitted),
+          .compute_time = absl::Nanoseconds(std::max<int64_t>(0, now - begin)),
+          .answered = absl::FromUnixNanos(now)};
 }
 
 }  // namespace
 
-void LaneQueue::Finish(Job* job, absl::StatusOr<EncodedVector> result, int64_t now) {
+void LaneQueue::Finish(Job* job, absl::StatusOr<EncodedVector> result, const BatchShape& batch,
+                       int64_t now) {
   for (size_t i = 0; i < job->waiters.size(); ++i) {
     Waiter& waiter = job->waiters[i];
     const bool last = i + 1 == job->waiters.size();
     completions_->push_back({std::move(waiter.done), Result(last ? std::move(result) : result,
                                                             waiter.submitted, job->started, now)});
+    completions_->back().result.batch = batch;
   }
   job->waiters.clear();
   Retire(job);

@@ -23,12 +23,8 @@ enum class DropPoint : uint8_t { kTokenizing, kAdmission, kQueue, kRunning };
 inline constexpr int kNumDropPoints = 4;
 
 // One pass, after its end.
-struct BatchReport {
+struct BatchReport : BatchShape {
   Lane lane = Lane::kInteractive;
-  int sequences = 0;
-  int tokens = 0;
-  // The tokens it might have had.
-  int token_budget = 0;
   // Time on the device, and what the cost model had said; the latter is zero before the first pass.
   absl::Duration duration;
   absl::Duration predicted;

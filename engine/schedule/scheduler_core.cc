@@ -306,13 +306,17 @@ void SchedulerCore::Ran(int seat_number, int64_t spent_ns, int64_t gap_ns) {
   }
 }
 
+BatchShape SchedulerCore::ShapeOf(const Seat& seat) const {
+  return {.sequences = seat.sequences,
+          .tokens = static_cast<int>(seat.work.tokens),
+          .token_budget = batch_tokens_};
+}
+
 void SchedulerCore::Report(const Seat& seat, bool ok) {
   if (observer_ == nullptr) return;
   BatchReport report;
   report.lane = seat.lane;
-  report.sequences = seat.sequences;
-  report.tokens = static_cast<int>(seat.work.tokens);
-  report.token_budget = batch_tokens_;
+  static_cast<BatchShape&>(report) = ShapeOf(seat);
   report.duration = absl::Nanoseconds(seat.spent_ns);
   report.predicted = absl::Microseconds(seat.predicted_us);
   report.share = absl::Microseconds(cost_.PredictShareUs(seat.work, batch_tokens_));
@@ -353,7 +357,7 @@ void SchedulerCore::Finished(uint64_t number, absl::StatusOr<Results> results, i
     if (job->prefix != nullptr && job->prefix->use().store && (*results)[i].ok()) {
       job->prefix->Stored();
     }
-    lane(seat.lane).Finish(job, std::move((*results)[i]), now);
+    lane(seat.lane).Finish(job, std::move((*results)[i]), ShapeOf(seat), now);
   }
   Report(seat, true);
 }
@@ -369,7 +373,7 @@ void SchedulerCore::Fail(Seat seat, const absl::Status& error, int64_t now) {
   if (!alone) {
     lane(seat.lane).Retry(seat.jobs);
   } else if (!seat.jobs.empty()) {
-    lane(seat.lane).Finish(seat.jobs[0], error, now);
+    lane(seat.lane).Finish(seat.jobs[0], error, ShapeOf(seat), now);
   }
 }
 

@@ -207,6 +207,7 @@ class SchedulerCore {
   double ComputeUs(double tokens) const;
   double RunningUs(Lane lane) const;
   double PredictWaitUs(Lane lane, int64_t tokens_ahead) const;
+  BatchShape ShapeOf(const Seat& seat) const;
   void Report(const Seat& seat, bool ok);
 
   const Scheduler::Options options_;

@@ -73,7 +73,7 @@ class Scraped {
 
 class MetricsTest : public ::testing::Test {
  protected:
-  Scraped Scrape() { return Scraped(metrics_.Scrape(state_, http_)); }
+  Scraped Scrape() { return Scraped(metrics_.Scrape(state_, http_, spans_)); }
 
   void End(RequestReport report) {
     metrics_.request_observer()->OnRequestStart(report.rpc);
@@ -84,6 +84,7 @@ class MetricsTest : public ::testing::Test {
   Metrics metrics_{nullptr};
   ServingState state_;
   HttpServer::Stats http_;
+  SpanExporter::Stats spans_;
 };
 
 TEST_F(MetricsTest, EverySeriesIsThereFromTheFirstScrape) {
@@ -279,7 +280,7 @@ TEST_F(MetricsTest, ModelAndPhaseAreShownOnceServing) {
   EXPECT_EQ(scraped["quiver_serving_phase{phase=\"starting\"}"], 0);
   EXPECT_EQ(scraped["quiver_serving_phase{phase=\"serving\"}"], 1);
   EXPECT_EQ(scraped["quiver_model_load_seconds"], 3);
-  EXPECT_THAT(metrics_.Scrape(state_, http_),
+  EXPECT_THAT(metrics_.Scrape(state_, http_, spans_),
               ContainsRegex("quiver_model_info\\{[^}]*model=\"fake-model\"[^}]*\\} 1"));
 }
 

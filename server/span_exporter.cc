@@ -1,0 +1,126 @@
+#include "server/span_exporter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace quiver {
+
+using Kind = SpanSender::Result::Kind;
+
+SpanExporter::SpanExporter(Options options, OtlpEncoder encoder, std::unique_ptr<SpanSender> sender,
+                           Logger* logger)
+    : options_(options),
+      encoder_(std::move(encoder)),
+      sender_(std::move(sender)),
+      logger_(*logger),
+      thread_([this] { Run(); }) {}
+
+SpanExporter::~SpanExporter() { Stop(absl::Now()); }
+
+void SpanExporter::Add(const RequestReport& report) {
+  const size_t spans = OtlpEncoder::NumSpans(report);
+  absl::MutexLock lock(&mutex_);
+  if (stopping_ || queued_spans_ + spans > options_.max_queued_spans) {
+    dropped_ += static_cast<int64_t>(spans);
+    return;
+  }
+  queue_.push_back(report);
+  queued_spans_ += spans;
+}
+
+void SpanExporter::Stop(absl::Time deadline) {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    stop_at_ = std::min(stop_at_, deadline);
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void SpanExporter::Run() {
+  while (true) {
+    const std::vector<RequestReport> requests = Take();
+    if (requests.empty()) return;
+    Export(requests);
+  }
+}
+
+std::vector<RequestReport> SpanExporter::Take() {
+  const auto full = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || queued_spans_ >= options_.max_message_spans;
+  };
+  const auto any = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !queue_.empty();
+  };
+  absl::MutexLock lock(&mutex_);
+  mutex_.Await(absl::Condition(&any));
+  mutex_.AwaitWithTimeout(absl::Condition(&full), options_.interval);
+  if (absl::Now() >= stop_at_) {
+    dropped_ += static_cast<int64_t>(std::exchange(queued_spans_, 0));
+    queue_.clear();
+  }
+  std::vector<RequestReport> requests;
+  size_t spans = 0;
+  while (!queue_.empty() && spans < options_.max_message_spans) {
+    spans += OtlpEncoder::NumSpans(queue_.front());
+    requests.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+  }
+  queued_spans_ -= spans;
+  return requests;
+}
+
+void SpanExporter::Export(const std::vector<RequestReport>& requests) {
+  int64_t spans = 0;
+  for (const RequestReport& request : requests) {
+    spans += static_cast<int64_t>(OtlpEncoder::NumSpans(request));
+  }
+  const std::string body = encoder_.Encode(requests);
+  for (int tries = 1;; ++tries) {
+    const absl::Time timeout = absl::Now() + options_.send_timeout;
+    const SpanSender::Result result = sender_->Send(body, [this, timeout] {
+      absl::MutexLock lock(&mutex_);
+      return std::min(timeout, stop_at_);
+    });
+    LogState(result);
+    if (result.kind == Kind::kSent) {
+      const int64_t rejected = std::clamp<int64_t>(result.rejected_spans, 0, spans);
+      exported_ += spans - rejected;
+      failed_ += rejected;
+      return;
+    }
+    if (!WaitToRetry(result, tries)) {
+      failed_ += spans;
+      return;
+    }
+  }
+}
+
+bool SpanExporter::WaitToRetry(const SpanSender::Result& result, int tries) {
+  if (result.kind != Kind::kTryAgain || tries >= options_.max_tries) return false;
+  absl::Duration wait = options_.first_wait;
+  for (int i = 1; i < tries && wait < options_.max_wait; ++i) wait *= 2;
+  wait = std::min(wait, options_.max_wait) * absl::Uniform(random_, 0.5, 1.0);
+  // A collector may not hold spans here for good.
+  wait = std::max(wait, std::min(result.retry_after, options_.max_wait));
+  absl::MutexLock lock(&mutex_);
+  if (stopping_) return false;
+  // Who stops gets one more try, at once.
+  mutex_.AwaitWithTimeout(absl::Condition(&stopping_), wait);
+  return true;
+}
+
+void SpanExporter::LogState(const SpanSender::Result& result) {
+  const bool failing = result.kind != Kind::kSent;
+  if (failing == failing_) return;
+  failing_ = failing;
+  if (failing) {
+    logger_.Warning("traces cannot be exported", {{"error", result.error}});
+  } else {
+    logger_.Info("traces are exported again");
+  }
+}
+
+}  // namespace quiver
