@@ -177,6 +177,9 @@ TEST(AccessLog, LogsEachRequestAndPassesItOn) {
     report.succeeded = 3;
     report.total = absl::Milliseconds(12);
     report.peer = "ipv4:127.0.0.1:5";
+    report.tenant = "a tenant";
+    report.trace.trace_id = {1, 2, 3};
+    report.trace.span_id = {4, 5, 6};
     log.OnRequestEnd(report);
   }
   pipe.CloseWriter();
@@ -187,6 +190,12 @@ TEST(AccessLog, LogsEachRequestAndPassesItOn) {
   EXPECT_EQ(json["succeeded"], 3);
   EXPECT_EQ(json["total_seconds"], 0.012);
   EXPECT_EQ(json["peer"], "ipv4:127.0.0.1:5");
+  EXPECT_EQ(json["route"], "quiver.v1.EmbedService/Embed");
+  EXPECT_EQ(json["http_status"], 0);
+  EXPECT_EQ(json["tenant"], "a tenant");
+  EXPECT_EQ(json["trace_id"], "01020300000000000000000000000000");
+  EXPECT_EQ(json["span_id"], "0405060000000000");
+  EXPECT_EQ(json["sampled"], false);
   EXPECT_EQ(next.starts, 1);
   EXPECT_EQ(next.items, 1);
   EXPECT_EQ(next.ends, 1);
