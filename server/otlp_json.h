@@ -24,7 +24,7 @@ class OtlpEncoder {
   struct Options {
     // Of the resource, that is this process.
     Attributes resource;
-    std::string server_version;
+    std::string server_version = {};
     // Whether the doors speak TLS.
     bool tls = false;
   };

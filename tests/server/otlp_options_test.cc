@@ -4,7 +4,6 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/version.h"
 
 namespace quiver {
 namespace {
@@ -84,8 +83,8 @@ TEST_F(OtlpOptionsTest, TheFlagGoesBeforeTheEnvironment) {
 
 TEST_F(OtlpOptionsTest, TheProcessHasANameAndAnInstance) {
   EXPECT_THAT(Read("http://x:1").resource,
-              ElementsAre(Pair("service.name", "quiver-server"),
-                          Pair("service.version", kServerVersion), Key("service.instance.id")));
+              ElementsAre(Pair("service.name", "quiver-server"), Key("service.version"),
+                          Key("service.instance.id")));
   setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=a,k8s.pod.name=p%20q,service.instance.id=i", 1);
   EXPECT_THAT(Read("http://x:1").resource,
               ElementsAre(Pair("service.name", "a"), Pair("k8s.pod.name", "p q"),

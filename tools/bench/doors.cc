@@ -1,9 +1,10 @@
 // What the two doors cost: closed loops of 64 clients, each with a connection of its own, against
 // gRPC and HTTP in front of a fake engine that takes no time. One short text a request, 1024
-// dimensions.
+// dimensions. And what metrics, and a trace of every request, add to gRPC; the collector takes the
+// spans over HTTP and forgets them.
 //
 // Usage: doors [ROUNDS]. Prints requests a second and percentiles of their times, all rounds
-// together; clients and servers share the process's cores.
+// together; clients, servers and the collector share the process's cores.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -26,7 +27,12 @@
 #include "server/embed_service.h"
 #include "server/grpc_server.h"
 #include "server/http_server.h"
+#include "server/metrics.h"
 #include "server/openai_routes.h"
+#include "server/otlp_client.h"
+#include "server/otlp_options.h"
+#include "server/request_tracer.h"
+#include "server/span_exporter.h"
 #include "tests/server/raw_http_client.h"
 #include "tests/testing/fake_embedder.h"
 #include "tests/testing/fake_tokenizer.h"
@@ -38,6 +44,7 @@ constexpr int kClients = 64;
 constexpr int kIdleConnections = 1000;
 constexpr int kDimensions = 1024;
 constexpr absl::Duration kRunTime = absl::Seconds(3);
+constexpr char kService[] = "quiver.v1.EmbedService";
 constexpr char kText[] = "how do I reset my password?";
 
 // One request of one client; false if it fails.
@@ -119,17 +126,37 @@ int Main(int rounds) {
   const ServedModel model(&state, {});
   EmbedCalls calls({});
   EmbedService service({}, &model, &calls, nullptr);
-  auto grpc_server = GrpcServer::Create({.port = 0}, &service, "quiver.v1.EmbedService");
+  auto grpc_server = GrpcServer::Create({.port = 0}, &service, kService);
   HttpRouter router;
   AddOpenAiRoutes({}, &model, &calls, nullptr, &router);
+  router.Add("POST", "/v1/traces", {int64_t{64} << 20, [](HttpRequest, HttpResponder responder) {
+                                      responder.Send({.body = "{}"});
+                                    }});
   auto http = HttpServer::Create({}, std::move(router));
   if (!grpc_server.ok() || !http.ok()) return 1;
   (*http)->Start();
   const int port = (*http)->port();
 
-  Totals by_grpc, by_base64, by_floats, beside_idle;
+  Metrics metrics(nullptr);
+  EmbedService counted_service({}, &model, &calls, metrics.request_observer());
+  auto counted = GrpcServer::Create({.port = 0}, &counted_service, kService);
+  Logger logger({});
+  auto otlp = ReadOtlpOptions(absl::StrCat("http://", (*http)->address()));
+  if (!otlp.ok() || !counted.ok()) return 1;
+  auto client = OtlpClient::Create(**otlp);
+  if (!client.ok()) return 1;
+  SpanExporter exporter({}, OtlpEncoder({.resource = (*otlp)->resource}), *std::move(client),
+                        &logger);
+  RequestTracer tracer(1, &exporter, metrics.request_observer());
+  EmbedService traced_service({}, &model, &calls, &tracer);
+  auto traced = GrpcServer::Create({.port = 0}, &traced_service, kService);
+  if (!traced.ok()) return 1;
+
+  Totals by_grpc, by_counted, by_traced, by_base64, by_floats, beside_idle;
   for (int round = 0; round < rounds; ++round) {
     Run([&] { return GrpcClient((*grpc_server)->address()); }, &by_grpc);
+    Run([&] { return GrpcClient((*counted)->address()); }, &by_counted);
+    Run([&] { return GrpcClient((*traced)->address()); }, &by_traced);
     Run([&] { return HttpClient(port, "base64"); }, &by_base64);
     {
       std::vector<RawHttpClient> idle;
@@ -142,13 +169,21 @@ int Main(int rounds) {
     Run([&] { return HttpClient(port, "float"); }, &by_floats);
   }
   by_grpc.Print("gRPC");
+  by_counted.Print("gRPC, metrics");
+  by_traced.Print("gRPC, metrics, all traced");
   by_base64.Print("HTTP, base64");
   beside_idle.Print("HTTP, base64, 1000 idle beside");
   by_floats.Print("HTTP, float");
 
+  exporter.Stop(absl::Now() + absl::Seconds(10));
+  const SpanExporter::Stats spans = exporter.stats();
+  std::printf("spans exported, failed, dropped:  %lld %lld %lld\n",
+              static_cast<long long>(spans.exported), static_cast<long long>(spans.failed),
+              static_cast<long long>(spans.dropped));
+
   state.Drain();
   (*embedder)->Drain(absl::Now() + absl::Seconds(10));
-  (*grpc_server)->Shutdown(absl::Seconds(1));
+  for (auto* server : {&*grpc_server, &*counted, &*traced}) (*server)->Shutdown(absl::Seconds(1));
   (*http)->Stop(absl::Now() + absl::Seconds(1));
   return 0;
 }
