@@ -1,10 +1,13 @@
 #include "server/otlp_json.h"
 
+#include <algorithm>
+#include <array>
+#include <charconv>
 #include <cstdint>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
@@ -22,6 +25,12 @@ constexpr int kSampledFlag = 0x001;
 constexpr int kParentIsKnownFlag = 0x100;
 constexpr int kParentIsRemoteFlag = 0x200;
 
+bool NeedsNoEscape(absl::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isprint(static_cast<unsigned char>(c)) && c != '"' && c != '\\';
+  });
+}
+
 // Builds {"key":...,"value":...} after {...}. Keys are ours and need no escaping.
 class AttributeList {
  public:
@@ -35,13 +44,17 @@ class AttributeList {
     Add(key, R"("stringValue":")", value, "\"");
   }
   void AddText(absl::string_view key, absl::string_view value) {
+    if (NeedsNoEscape(value)) return AddPlain(key, value);
     Add(key, R"("stringValue":)", JsonString(value), "");
   }
   void AddInt(absl::string_view key, int64_t value) {
-    Add(key, R"("intValue":")", absl::StrCat(value), "\"");
+    Add(key, R"("intValue":")", absl::AlphaNum(value).Piece(), "\"");
   }
+  // Finite.
   void AddDouble(absl::string_view key, double value) {
-    Add(key, R"("doubleValue":)", absl::StrFormat("%.9g", value), "");
+    std::array<char, 32> text;
+    const char* end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+    Add(key, R"("doubleValue":)", {text.data(), static_cast<size_t>(end - text.data())}, "");
   }
   void AddSeconds(absl::string_view key, absl::Duration value) {
     AddDouble(key, absl::ToDoubleSeconds(value));
@@ -50,8 +63,9 @@ class AttributeList {
  private:
   void Add(absl::string_view key, absl::string_view before, absl::string_view value,
            absl::string_view after) {
-    absl::StrAppend(&out_, first_ ? "" : ",", R"({"key":")", key, R"(","value":{)");
-    absl::StrAppend(&out_, before, value, after, "}}");
+    absl::StrAppend(&out_, first_ ? R"({"key":")" : R"(,{"key":")", key, R"(","value":{)", before,
+                    value);
+    absl::StrAppend(&out_, after, "}}");
     first_ = false;
   }
 
@@ -224,11 +238,12 @@ size_t OtlpEncoder::NumSpans(const RequestReport& report) {
   return 1 + (HasTokenize(report) ? 1 : 0) + 2 * report.timeline.batches.size();
 }
 
-std::string OtlpEncoder::Encode(absl::Span<const RequestReport> requests) const {
+std::string OtlpEncoder::Encode(
+    absl::Span<const std::unique_ptr<const RequestReport>> requests) const {
   std::string out = head_;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (i > 0) out += ',';
-    AppendRequest(requests[i], &out);
+    AppendRequest(*requests[i], &out);
   }
   out += "]}]}]}";
   return out;

@@ -2,6 +2,7 @@
 #define QUIVER_SERVER_OTLP_JSON_H_
 
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,7 +35,7 @@ class OtlpEncoder {
   static size_t NumSpans(const RequestReport& report);
 
   // The body of a request to a collector. Thread-safe.
-  std::string Encode(absl::Span<const RequestReport> requests) const;
+  std::string Encode(absl::Span<const std::unique_ptr<const RequestReport>> requests) const;
 
  private:
   void AppendRequest(const RequestReport& report, std::string* out) const;

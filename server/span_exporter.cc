@@ -21,12 +21,13 @@ SpanExporter::~SpanExporter() { Stop(absl::Now()); }
 
 void SpanExporter::Add(const RequestReport& report) {
   const size_t spans = OtlpEncoder::NumSpans(report);
+  auto copy = std::make_unique<const RequestReport>(report);
   absl::MutexLock lock(&mutex_);
   if (stopping_ || queued_spans_ + spans > options_.max_queued_spans) {
     dropped_ += static_cast<int64_t>(spans);
     return;
   }
-  queue_.push_back(report);
+  queue_.push_back(std::move(copy));
   queued_spans_ += spans;
 }
 
@@ -41,13 +42,13 @@ void SpanExporter::Stop(absl::Time deadline) {
 
 void SpanExporter::Run() {
   while (true) {
-    const std::vector<RequestReport> requests = Take();
+    const Requests requests = Take();
     if (requests.empty()) return;
     Export(requests);
   }
 }
 
-std::vector<RequestReport> SpanExporter::Take() {
+SpanExporter::Requests SpanExporter::Take() {
   const auto full = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return stopping_ || queued_spans_ >= options_.max_message_spans;
   };
@@ -61,10 +62,10 @@ std::vector<RequestReport> SpanExporter::Take() {
     dropped_ += static_cast<int64_t>(std::exchange(queued_spans_, 0));
     queue_.clear();
   }
-  std::vector<RequestReport> requests;
+  Requests requests;
   size_t spans = 0;
   while (!queue_.empty() && spans < options_.max_message_spans) {
-    spans += OtlpEncoder::NumSpans(queue_.front());
+    spans += OtlpEncoder::NumSpans(*queue_.front());
     requests.push_back(std::move(queue_.front()));
     queue_.pop_front();
   }
@@ -72,10 +73,10 @@ std::vector<RequestReport> SpanExporter::Take() {
   return requests;
 }
 
-void SpanExporter::Export(const std::vector<RequestReport>& requests) {
+void SpanExporter::Export(const Requests& requests) {
   int64_t spans = 0;
-  for (const RequestReport& request : requests) {
-    spans += static_cast<int64_t>(OtlpEncoder::NumSpans(request));
+  for (const auto& request : requests) {
+    spans += static_cast<int64_t>(OtlpEncoder::NumSpans(*request));
   }
   const std::string body = encoder_.Encode(requests);
   for (int tries = 1;; ++tries) {

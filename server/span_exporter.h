@@ -86,10 +86,12 @@ class SpanExporter {
   Stats stats() const { return {exported_.load(), failed_.load(), dropped_.load()}; }
 
  private:
+  using Requests = std::vector<std::unique_ptr<const RequestReport>>;
+
   void Run();
   // Waits for a message's worth; empty if there will be no more.
-  std::vector<RequestReport> Take();
-  void Export(const std::vector<RequestReport>& requests);
+  Requests Take();
+  void Export(const Requests& requests);
   // Whether to try again after `result`, the `tries`th; then it has waited.
   bool WaitToRetry(const SpanSender::Result& result, int tries);
   void LogState(const SpanSender::Result& result);
@@ -105,7 +107,7 @@ class SpanExporter {
   std::atomic<int64_t> dropped_{0};
 
   mutable absl::Mutex mutex_;
-  std::deque<RequestReport> queue_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Requests::value_type> queue_ ABSL_GUARDED_BY(mutex_);
   size_t queued_spans_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time stop_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();

@@ -2,6 +2,7 @@
 import base64
 import http.server
 import json
+import ssl
 import threading
 import time
 
@@ -38,9 +39,9 @@ class Span:
 
 
 class Collector:
-    """Listens on 127.0.0.1:`port`. `answer` is called for each message and gives status, headers and body."""
+    """Listens on 127.0.0.1 at `url`, through TLS if there is a certificate. `answer` is called for each message and gives status, headers and body."""
 
-    def __init__(self):
+    def __init__(self, certificate=None, key=None):
         self.lock = threading.Lock()
         self.spans, self.errors, self.requests = [], [], []
         self.resource = None
@@ -66,7 +67,12 @@ class Collector:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            # Each connection shakes hands in a thread of its own.
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self):

@@ -296,6 +296,22 @@ class TracingTest(unittest.TestCase):
         self.assertEqual(server.stop(), 0)
         self.assertLess(time.monotonic() - begin, PATIENCE / 2)
 
+    def test_a_collector_behind_tls_must_have_a_certificate_that_is_trusted(self):
+        for name, subject in (("right", "IP:127.0.0.1"), ("wrong", "DNS:another.test")):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                            "2", "-subj", "/CN=collector", "-addext", f"subjectAltName={subject}", "-keyout",
+                            str(self.work / f"{name}.key"), "-out", str(self.work / f"{name}.pem")], check=True,
+                           capture_output=True)
+            collector = Collector(self.work / f"{name}.pem", self.work / f"{name}.key")
+            self.exit.callback(collector.close)
+            server = self.start(name, "--otlp-endpoint", collector.url, env={"SSL_CERT_FILE": str(self.work / f"{name}.pem")})
+            _, trailers = self.embed(server)
+            if name == "right":
+                self.assertEqual(len(collector.of_trace(trailers["traceresponse"].split("-")[1])), 4)
+            self.assertEqual(server.stop(), 0)
+            failed = "traces cannot be exported" in server.log.read_text()
+            self.assertEqual((failed, len(collector.spans)), (False, 4) if name == "right" else (True, 0))
+
     def test_a_wrong_endpoint_ends_the_start(self):
         for flags, env, code in ((["--otlp-endpoint", "collector:4318"], {}, 2),
                                  ([], {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, 1)):
