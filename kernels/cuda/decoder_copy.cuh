@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/decoder_device.cuh"
 #include "kernels/cuda/decoder_product.cuh"
+#include "kernels/cuda/decoder_weights.cuh"
 
 namespace quiver::decoder {
 
@@ -41,10 +42,8 @@ struct UnitWalk {
     tile = units[name % kProducts].begin / product().chunks;
     chunk = units[name].begin - tile * product().chunks;
   }
-  __device__ const CUtensorMap* map() const { return &p.weight_maps[name]; }
-  __device__ int column() const { return chunk * kChunk; }
-  __device__ int row(int group) const {
-    return tile * product().tile_step + group * product().group_step;
+  __device__ Box box(int group) const {
+    return {name, layer, tile * product().tile_step + group * product().group_step, chunk};
   }
 
   const Params& p;
@@ -57,15 +56,17 @@ struct UnitWalk {
 };
 
 // The thread that copies weights.
-__device__ __forceinline__ void CopyWeights(const Params& p, const Rings& rings,
+template <typename Weight>
+__device__ __forceinline__ void CopyWeights(const Params& p, const Rings<Weight>& rings,
                                             const Units* units) {
+  using L = Layout<Weight>;
   const uint64_t policy = EvictFirstPolicy();
   UnitWalk walk(p, units);
-  RingPlace<kWeightStages> place;
-  RingPlace<kWeightStages> oldest;  // of those under way
+  RingPlace<L::kWeightStages> place;
+  RingPlace<L::kWeightStages> oldest;  // of those under way
   int under_way = 0;
   while (!walk.is_done()) {
-    if (under_way == kUnitsUnderWay) {
+    if (under_way == L::kUnitsUnderWay) {
       BarrierWait(rings.weight_full(oldest.stage), oldest.parity);
       oldest.Advance();
       --under_way;
@@ -73,10 +74,9 @@ __device__ __forceinline__ void CopyWeights(const Params& p, const Rings& rings,
     BarrierWait(rings.weight_empty(place.stage), place.parity ^ 1);
     const uint32_t full = rings.weight_full(place.stage);
     const uint32_t to = rings.weight(place.stage);
-    BarrierArriveExpect(full, kWeightBytes);
+    BarrierArriveExpect(full, L::kWeightBytes);
     for (int group = 0; group < 2; ++group) {
-      CopyBox3(to + group * kBoxBytes, walk.map(), walk.column(), walk.row(group), walk.layer, full,
-               policy);
+      Weight::Copy(p, walk.box(group), to + group * Weight::kBoxBytes, full, policy);
     }
     place.Advance();
     walk.Advance();
@@ -85,9 +85,9 @@ __device__ __forceinline__ void CopyWeights(const Params& p, const Rings& rings,
 }
 
 // Warp `warp` of those that copy x: by ordinary copies, which do not wait behind those of weights.
-__device__ __forceinline__ void CopyX(const Params& p, const Rings& rings, const Units* units,
-                                      int warp) {
-  constexpr int kBatch = kXStages / kXWarps;
+template <typename Weight>
+__device__ __forceinline__ void CopyX(const Params& p, const Rings<Weight>& rings,
+                                      const Units* units, int warp) {
   const int lane = threadIdx.x % 32;
   int first = 0;  // unit of the pass
   for (int number = 0; number < p.num_layers * kProducts; ++number) {
@@ -96,34 +96,27 @@ __device__ __forceinline__ void CopyX(const Params& p, const Rings& rings, const
     const int count = units[name].end - units[name].begin;
     // Who has nothing to copy must not ask for the barrier: nobody waits for it to have seen it,
     // and the pass may end before.
-    if (lane == 0 && warp * kBatch < count) AwaitGrid(p, BarrierBefore(number / kProducts, name));
+    if (lane == 0 && warp < count) AwaitGrid(p, BarrierBefore(number / kProducts, name));
     __syncwarp();
     const int first_chunk = units[name].begin % product.chunks;
     const int64_t row_bytes = int64_t{product.chunks} * kRowBytes;
     const char* const from =
         static_cast<const char*>(product.x) + lane / 8 * row_bytes + lane % 8 * 16;
-    for (int begin = warp * kBatch; begin < count; begin += kXStages) {
-      const int end = min(count, begin + kBatch);
-      for (int i = begin; i < end; ++i) {
-        const int unit = first + i;
-        const int stage = unit % kXStages;
-        BarrierWait(rings.x_empty(stage), (unit / kXStages & 1) ^ 1);
-        const char* at = from + (first_chunk + i) % product.chunks * kRowBytes;
+    for (int i = warp; i < count; i += kXWarps) {
+      const int unit = first + i;
+      const int stage = unit % kXStages;
+      BarrierWait(rings.x_empty(stage), (unit / kXStages & 1) ^ 1);
+      const char* at = from + (first_chunk + i) % product.chunks * kRowBytes;
 #pragma unroll
-        for (int row = 0; row < kTokens; row += 4) {
-          const int to = row + lane / 8;
-          asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
-                           rings.x(stage) + to * kRowBytes + ((lane ^ to) % 8 * 16)),
-                       "l"(at + row * row_bytes)
-                       : "memory");
-        }
+      for (int row = 0; row < kTokens; row += 4) {
+        const int to = row + lane / 8;
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                         rings.x(stage) + to * kRowBytes + ((lane ^ to) % 8 * 16)),
+                     "l"(at + row * row_bytes)
+                     : "memory");
       }
-      asm volatile("cp.async.wait_all;" ::: "memory");
-      FenceAsyncProxy();
-      __syncwarp();
-      if (lane == 0) {
-        for (int i = begin; i < end; ++i) BarrierArrive(rings.x_full((first + i) % kXStages));
-      }
+      asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(rings.x_full(stage))
+                   : "memory");
     }
     first += count;
   }

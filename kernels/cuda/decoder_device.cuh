@@ -24,17 +24,15 @@ constexpr int kXWarps = 2;
 // And a warp that copies weights, and those that copy x.
 constexpr int kThreads = kComputeThreads + 32 + 32 * kXWarps;
 
-constexpr int kChunk = 64;  // columns, of 128 bytes: what the swizzle spans
+constexpr int kChunk = 64;  // columns of a unit; of x, of 128 bytes: what the swizzle spans
 constexpr int kRowBytes = kChunk * 2;
 constexpr int kBoxRows = 64;  // of W, for each of the two warpgroups
-constexpr int kBoxBytes = kBoxRows * kChunk * 2;
-constexpr int kWeightBytes = 2 * kBoxBytes;
 constexpr int kXBytes = kTokens * kChunk * 2;
-constexpr int kWeightStages = 12;
 constexpr int kXStages = 8;
-// Units of weights that a block has on their way at once. As many as keep the memory busy: more
-// stand in the way of all else that goes through the cache.
-constexpr int kUnitsUnderWay = 2;
+// The ring of weights, and of it what a block has on its way at once. As much as keeps the memory
+// busy: more stands in the way of all else that goes through the cache.
+constexpr int kRingBytes = 192 * 1024;
+constexpr int kBytesUnderWay = 32 * 1024;
 
 enum ProductName { kQkv, kOutput, kGateUp, kDown, kProducts };
 
@@ -44,14 +42,27 @@ struct Units {
   int end;
 };
 
-// Of a block's shared memory.
-constexpr int kXOffset = kWeightStages * kWeightBytes;
-constexpr int kBarrierOffset = kXOffset + kXStages * kXBytes;
-constexpr int kPartialOffset = kBarrierOffset + 2 * (kWeightStages + kXStages) * 8;
-constexpr int kFlagOffset = kPartialOffset + kComputeWarps * kTokens * 4;
-constexpr int kUnitsOffset = kFlagOffset + 16;
-constexpr int kSharedBytes = kUnitsOffset + kProducts * static_cast<int>(sizeof(Units));
-static_assert(kSharedBytes <= 227 * 1024);
+// The ring's stages and the block's shared memory, of units of W's policy (decoder_weights.cuh).
+template <typename Weight>
+struct Layout {
+  static constexpr int kWeightBytes = 2 * Weight::kBoxBytes;
+  // Whole kilobytes, as x's swizzle needs them after the ring.
+  static constexpr int Stages() {
+    int stages = kRingBytes / kWeightBytes;
+    while (stages * kWeightBytes % 1024 != 0) --stages;
+    return stages;
+  }
+  static constexpr int kWeightStages = Stages();
+  static constexpr int kUnitsUnderWay = kBytesUnderWay / kWeightBytes;
+
+  static constexpr int kXOffset = kWeightStages * kWeightBytes;
+  static constexpr int kBarrierOffset = kXOffset + kXStages * kXBytes;
+  static constexpr int kPartialOffset = kBarrierOffset + 2 * (kWeightStages + kXStages) * 8;
+  static constexpr int kFlagOffset = kPartialOffset + kComputeWarps * kTokens * 4;
+  static constexpr int kUnitsOffset = kFlagOffset + 16;
+  static constexpr int kSharedBytes = kUnitsOffset + kProducts * static_cast<int>(sizeof(Units));
+  static_assert(kSharedBytes <= 227 * 1024);
+};
 
 // W in tiles of two boxes of rows, x, and where the sums go.
 struct Product {
@@ -60,6 +71,9 @@ struct Product {
   // Of tile t, warpgroup g takes rows t * tile_step + g * group_step and up.
   int tile_step;
   int group_step;
+  // Of the first layer: W where no map describes it, and its rows' scales.
+  const unsigned char* weight;
+  const float* scales;
   const void* x;      // [tokens, chunks * kChunk] of the type
   float* sums;        // [rows of W, tokens]
   int32_t* counters;  // of each tile's chunks that are summed up; zero between passes
@@ -105,8 +119,9 @@ using namespace hopper;
 template <typename T>
 constexpr float kOperandScale = std::is_same_v<T, __half> ? 0.0625f : 1.0f;
 
-__device__ __forceinline__ const float* OfLayer(const Params& p, const float* first, int layer) {
-  return reinterpret_cast<const float*>(reinterpret_cast<const char*>(first) +
+template <typename Value>
+__device__ __forceinline__ const Value* OfLayer(const Params& p, const Value* first, int layer) {
+  return reinterpret_cast<const Value*>(reinterpret_cast<const char*>(first) +
                                         layer * p.layer_bytes);
 }
 

@@ -18,6 +18,13 @@ namespace quiver {
 inline constexpr int kMaxDecoderRows = 32;
 inline constexpr int kDecoderHeadDim = 128;
 
+// Of all matrices.
+enum class DecoderWeightForm {
+  kHalf,  // of the shape's type, row-major and dense
+  kFp8,   // E4M3, row-major and dense, without NaN; with an F32 scale for each row
+  kInt4,  // as int4_matrix.h has it
+};
+
 struct DecoderShape {
   int64_t hidden = 0;  // a multiple of 128
   int64_t inner = 0;   // a multiple of 64
@@ -26,6 +33,8 @@ struct DecoderShape {
   int num_kv_heads = 0;
   float norm_eps = 0;
   HalfType type = HalfType::kBf16;
+  DecoderWeightForm form = DecoderWeightForm::kHalf;
+  int int4_group = 0;  // of kInt4: columns that share a scale, 32, 64 or 128
 
   int64_t query_width() const { return int64_t{num_heads} * kDecoderHeadDim; }
   int64_t projection_width() const {
@@ -33,8 +42,8 @@ struct DecoderShape {
   }
 };
 
-// Those of the first layer; every one of layer i lies i * layer_bytes behind its like. Matrices are
-// row-major and dense, of `type`, vectors F32; all aligned to 16 bytes, as is layer_bytes.
+// Those of the first layer; every one of layer i lies i * layer_bytes behind its like. Vectors are
+// F32; all are aligned to 16 bytes, as is layer_bytes.
 struct DecoderWeights {
   const float* input_norm = nullptr;  // [hidden]
   const void* qkv = nullptr;          // [query | key | value, hidden]
@@ -44,6 +53,11 @@ struct DecoderWeights {
   const float* mlp_norm = nullptr;    // [hidden]
   const void* gate_up = nullptr;      // [gate | up, hidden]
   const void* down = nullptr;         // [hidden, inner]
+  // Of kFp8, one for each row.
+  const float* qkv_scales = nullptr;
+  const float* output_scales = nullptr;
+  const float* gate_up_scales = nullptr;
+  const float* down_scales = nullptr;
   int64_t layer_bytes = 0;
 };
 
@@ -69,7 +83,8 @@ cudaError_t DecoderPassIsSupported(const DecoderShape& shape, bool* is_supported
 
 size_t DecoderWorkspaceBytes(const DecoderShape& shape);
 
-// Per layer, with sums, residual, norms and softmax in F32, and products' operands of `type`:
+// Per layer, with sums, residual, norms and softmax in F32, and products' operands of `type`, to
+// which weights are widened exactly, or for int4 as ExpandInt4() does:
 //   x += output(attention(rope(norm(q)), rope(norm(k)), v)) on q, k, v = qkv(norm(x))
 //   x += down(silu(gate) * up)                              on gate, up = gate_up(norm(x))
 // A norm's factor of each row is applied to the product's sums, and its operand takes the factor of

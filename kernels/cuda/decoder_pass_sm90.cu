@@ -18,6 +18,7 @@
 #include "kernels/cuda/decoder_device.cuh"
 #include "kernels/cuda/decoder_pass.h"
 #include "kernels/cuda/decoder_product.cuh"
+#include "kernels/cuda/decoder_weights.cuh"
 #include "kernels/cuda/half.cuh"
 #include "kernels/cuda/tensor_map.h"
 
@@ -86,11 +87,12 @@ __device__ __forceinline__ void LeaveGrid(const Params& p) {
   *p.left = 0;
 }
 
-template <typename T>
+template <typename T, typename Weight>
 __device__ __forceinline__ void Compute(const Params& p, unsigned char* memory,
                                         const Units* units) {
-  Multiplier<T> multiplier(p, memory);
-  Begin<T>(p, reinterpret_cast<float*>(memory + kPartialOffset));
+  using L = Layout<Weight>;
+  Multiplier<T, Weight> multiplier(p, memory);
+  Begin<T>(p, reinterpret_cast<float*>(memory + L::kPartialOffset));
   ArriveAtGrid(p);
   for (int layer = 0; layer < p.num_layers; ++layer) {
     const bool is_last = layer == p.num_layers - 1;
@@ -100,12 +102,12 @@ __device__ __forceinline__ void Compute(const Params& p, unsigned char* memory,
       // Who multiplies waits for x, and so for the barrier before. It must be behind all who arrive
       // at the next.
       if (units[name].begin == units[name].end) ComputeAwaitGrid(p, BarrierBefore(layer, name));
-      multiplier.Run(product, units[name], has_finish, finish);
+      multiplier.Run(product, layer, units[name], has_finish, finish);
     };
 
     run(kQkv, false, [](int) {});
     ArriveAtGrid(p);
-    Attend<T>(p, memory + kXOffset, layer, layer * kLayerBarriers + 1);
+    Attend<T>(p, memory + L::kXOffset, layer, layer * kLayerBarriers + 1);
     ArriveAtGrid(p);
     run(kOutput, true,
         [&](int tile) { multiplier.NormTile(tile, norm + 1, OfLayer(p, p.mlp_norm, layer)); });
@@ -126,22 +128,24 @@ __device__ __forceinline__ void Compute(const Params& p, unsigned char* memory,
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T>
+template <typename T, typename Weight>
 __global__ void __launch_bounds__(kThreads, 1) DecoderPassKernel(const __grid_constant__ Params p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using L = Layout<Weight>;
   extern __shared__ __align__(1024) unsigned char decoder_memory[];
-  const Rings rings = {SharedAddress(decoder_memory)};
-  auto* const units = reinterpret_cast<Units*>(decoder_memory + kUnitsOffset);
+  const Rings<Weight> rings = {SharedAddress(decoder_memory)};
+  auto* const units = reinterpret_cast<Units*>(decoder_memory + L::kUnitsOffset);
   if (threadIdx.x < kProducts) {
     units[threadIdx.x] = UnitsOf(p.products[threadIdx.x], static_cast<int>(threadIdx.x));
   }
   if (threadIdx.x == 0) {
-    for (int stage = 0; stage < kWeightStages; ++stage) {
+    for (int stage = 0; stage < L::kWeightStages; ++stage) {
       BarrierInit(rings.weight_full(stage), 1);
       BarrierInit(rings.weight_empty(stage), kComputeWarps);
     }
     for (int stage = 0; stage < kXStages; ++stage) {
-      BarrierInit(rings.x_full(stage), 1);
+      // By each thread of the warp that copies.
+      BarrierInit(rings.x_full(stage), 32);
       BarrierInit(rings.x_empty(stage), kComputeWarps);
     }
     BarrierInitFence();
@@ -151,7 +155,7 @@ __global__ void __launch_bounds__(kThreads, 1) DecoderPassKernel(const __grid_co
   // under divergent control flow.
   const int warp = __shfl_sync(0xffffffff, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < kComputeWarps) {
-    Compute<T>(p, decoder_memory, units);
+    Compute<T, Weight>(p, decoder_memory, units);
   } else if (warp > kComputeWarps) {
     CopyX(p, rings, units, warp - kComputeWarps - 1);
   } else if (threadIdx.x == kComputeThreads) {
@@ -168,16 +172,20 @@ bool IsValid(const DecoderShape& shape) {
   return shape.hidden > 0 && shape.hidden % (2 * kBoxRows) == 0 && shape.hidden <= 1 << 14 &&
          shape.inner > 0 && shape.inner % kBoxRows == 0 && shape.inner <= 1 << 16 &&
          shape.num_layers > 0 && shape.num_layers <= 1 << 10 && shape.num_kv_heads > 0 &&
-         shape.num_heads > 0 && shape.num_heads <= 128 && shape.num_heads % shape.num_kv_heads == 0;
+         shape.num_heads > 0 && shape.num_heads <= 128 &&
+         shape.num_heads % shape.num_kv_heads == 0 &&
+         (shape.form != DecoderWeightForm::kInt4 || IsInt4Group(shape.int4_group));
 }
 
-bool IsValid(const DecoderWeights& w, const DecoderTensors& t) {
-  return IsAligned(w.input_norm) && IsAligned(w.qkv) && IsAligned(w.query_norm) &&
-         IsAligned(w.key_norm) && IsAligned(w.output) && IsAligned(w.mlp_norm) &&
-         IsAligned(w.gate_up) && IsAligned(w.down) && w.layer_bytes > 0 &&
-         w.layer_bytes % 16 == 0 && IsAligned(t.residual) && t.rows > 0 &&
-         t.rows <= kMaxDecoderRows && t.positions != nullptr && t.rope_table != nullptr &&
-         t.num_pooled >= 0 &&
+bool IsValid(const DecoderShape& shape, const DecoderWeights& w, const DecoderTensors& t) {
+  const bool has_scales = IsAligned(w.qkv_scales) && IsAligned(w.output_scales) &&
+                          IsAligned(w.gate_up_scales) && IsAligned(w.down_scales);
+  return (shape.form != DecoderWeightForm::kFp8 || has_scales) && IsAligned(w.input_norm) &&
+         IsAligned(w.qkv) && IsAligned(w.query_norm) && IsAligned(w.key_norm) &&
+         IsAligned(w.output) && IsAligned(w.mlp_norm) && IsAligned(w.gate_up) &&
+         IsAligned(w.down) && w.layer_bytes > 0 && w.layer_bytes % 16 == 0 &&
+         IsAligned(t.residual) && t.rows > 0 && t.rows <= kMaxDecoderRows &&
+         t.positions != nullptr && t.rope_table != nullptr && t.num_pooled >= 0 &&
          (t.num_pooled == 0 || (t.pooled_rows != nullptr && t.out != nullptr)) &&
          t.workspace != nullptr && reinterpret_cast<uintptr_t>(t.workspace) % 256 == 0;
 }
@@ -237,32 +245,61 @@ EncodeTensorMap Encoder() {
   return encode;
 }
 
-bool EncodeBoxes(const void* base, HalfType type, int64_t columns, int64_t rows, int64_t layers,
+bool EncodeBoxes(const DecoderShape& shape, const void* base, int64_t columns, int64_t rows,
                  int64_t layer_bytes, CUtensorMap* map) {
   const EncodeTensorMap encode = Encoder();
   if (encode == nullptr) return false;
+  const bool is_fp8 = shape.form == DecoderWeightForm::kFp8;
   const cuuint64_t dims[3] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows),
-                              static_cast<cuuint64_t>(layers)};
-  const cuuint64_t strides[2] = {static_cast<cuuint64_t>(columns) * 2,
+                              static_cast<cuuint64_t>(shape.num_layers)};
+  const cuuint64_t strides[2] = {static_cast<cuuint64_t>(columns) * (is_fp8 ? 1 : 2),
                                  static_cast<cuuint64_t>(layer_bytes)};
   const cuuint32_t box[3] = {kChunk, kBoxRows, 1};
   const cuuint32_t steps[3] = {1, 1, 1};
-  return encode(map,
-                type == HalfType::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                       : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-                3, const_cast<void*>(base), dims, strides, box, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+  return encode(
+             map,
+             is_fp8                         ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+             : shape.type == HalfType::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                            : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+             3, const_cast<void*>(base), dims, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             is_fp8 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
-bool EncodeMaps(const DecoderShape& shape, const DecoderWeights& w, Params* p) {
-  const auto encode = [&](ProductName name, const void* weight, int64_t rows) {
-    return EncodeBoxes(weight, shape.type, int64_t{p->products[name].chunks} * kChunk, rows,
-                       shape.num_layers, w.layer_bytes, &p->weight_maps[name]);
+bool SetWeights(const DecoderShape& shape, const DecoderWeights& w, Params* p) {
+  const auto set = [&](ProductName name, const void* weight, const float* scales, int64_t rows) {
+    Product& product = p->products[name];
+    product.weight = static_cast<const unsigned char*>(weight);
+    product.scales = scales;
+    return shape.form == DecoderWeightForm::kInt4 ||
+           EncodeBoxes(shape, weight, int64_t{product.chunks} * kChunk, rows, w.layer_bytes,
+                       &p->weight_maps[name]);
   };
-  return encode(kQkv, w.qkv, shape.projection_width()) && encode(kOutput, w.output, shape.hidden) &&
-         encode(kGateUp, w.gate_up, 2 * shape.inner) && encode(kDown, w.down, shape.hidden);
+  return set(kQkv, w.qkv, w.qkv_scales, shape.projection_width()) &&
+         set(kOutput, w.output, w.output_scales, shape.hidden) &&
+         set(kGateUp, w.gate_up, w.gate_up_scales, 2 * shape.inner) &&
+         set(kDown, w.down, w.down_scales, shape.hidden);
+}
+
+template <typename T, typename Weight>
+cudaError_t Launch(const Params& params, int multiprocessors, cudaStream_t stream) {
+  const auto kernel = DecoderPassKernel<T, Weight>;
+  constexpr int kSharedBytes = Layout<Weight>::kSharedBytes;
+  const cudaError_t set =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  if (set != cudaSuccess) return set;
+  // So that all blocks are there at once, or none.
+  cudaLaunchAttribute cooperative = {};
+  cooperative.id = cudaLaunchAttributeCooperative;
+  cooperative.val.cooperative = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(multiprocessors));
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = kSharedBytes;
+  config.stream = stream;
+  config.attrs = &cooperative;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, params);
 }
 
 }  // namespace
@@ -291,7 +328,7 @@ size_t DecoderWorkspaceBytes(const DecoderShape& shape) {
 
 cudaError_t DecoderPass(const DecoderShape& shape, const DecoderWeights& weights,
                         const DecoderTensors& tensors, cudaStream_t stream) {
-  if (!IsValid(shape) || !IsValid(weights, tensors)) return cudaErrorInvalidValue;
+  if (!IsValid(shape) || !IsValid(shape, weights, tensors)) return cudaErrorInvalidValue;
   bool is_supported = false;
   cudaError_t error = DecoderPassIsSupported(shape, &is_supported);
   if (error != cudaSuccess) return error;
@@ -305,7 +342,7 @@ cudaError_t DecoderPass(const DecoderShape& shape, const DecoderWeights& weights
 
   Params params = {};
   LayOut(shape, tensors.workspace, &params);
-  if (!EncodeMaps(shape, weights, &params)) return cudaErrorNotSupported;
+  if (!SetWeights(shape, weights, &params)) return cudaErrorNotSupported;
   params.num_layers = shape.num_layers;
   params.hidden = static_cast<int>(shape.hidden);
   params.num_heads = shape.num_heads;
@@ -325,22 +362,18 @@ cudaError_t DecoderPass(const DecoderShape& shape, const DecoderWeights& weights
   params.out = tensors.out;
 
   return WithHalf(shape.type, [&](auto element) {
-    const auto kernel = DecoderPassKernel<decltype(element)>;
-    const cudaError_t set =
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
-    if (set != cudaSuccess) return set;
-    // So that all blocks are there at once, or none.
-    cudaLaunchAttribute cooperative = {};
-    cooperative.id = cudaLaunchAttributeCooperative;
-    cooperative.val.cooperative = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(static_cast<unsigned>(multiprocessors));
-    config.blockDim = dim3(kThreads);
-    config.dynamicSmemBytes = kSharedBytes;
-    config.stream = stream;
-    config.attrs = &cooperative;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, kernel, params);
+    using T = decltype(element);
+    switch (shape.form) {
+      case DecoderWeightForm::kHalf:
+        return Launch<T, HalfWeight>(params, multiprocessors, stream);
+      case DecoderWeightForm::kFp8:
+        return Launch<T, Fp8Weight>(params, multiprocessors, stream);
+      case DecoderWeightForm::kInt4:
+        break;
+    }
+    if (shape.int4_group == 32) return Launch<T, Int4Weight<32>>(params, multiprocessors, stream);
+    if (shape.int4_group == 64) return Launch<T, Int4Weight<64>>(params, multiprocessors, stream);
+    return Launch<T, Int4Weight<128>>(params, multiprocessors, stream);
   });
 }
 

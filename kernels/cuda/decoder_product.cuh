@@ -2,14 +2,16 @@
 //
 // Work mapping: a product is a row of units, 64 columns of one tile of W each, tile by tile, of
 // which every block takes an equal share. Two warpgroups multiply, each with W as the left operand
-// in 64 rows of the tile, and x^T the right one, and add their sums of each tile to those of other
-// blocks in the cache.
+// in 64 rows of the tile, from shared memory or made in registers, and x^T the right one, and add
+// their sums of each tile to those of other blocks in the cache.
 #ifndef QUIVER_KERNELS_CUDA_DECODER_PRODUCT_CUH_
 #define QUIVER_KERNELS_CUDA_DECODER_PRODUCT_CUH_
 
 #include <cstdint>
 
 #include "kernels/cuda/decoder_device.cuh"
+#include "kernels/cuda/decoder_weights.cuh"
+#include "kernels/cuda/hopper_narrow.cuh"
 
 namespace quiver::decoder {
 
@@ -37,14 +39,20 @@ struct RingPlace {
 };
 
 // The block's shared memory by addresses.
+template <typename Weight>
 struct Rings {
-  __device__ uint32_t weight(int stage) const { return shared + stage * kWeightBytes; }
-  __device__ uint32_t x(int stage) const { return shared + kXOffset + stage * kXBytes; }
-  __device__ uint32_t weight_full(int stage) const { return shared + kBarrierOffset + stage * 8; }
-  __device__ uint32_t weight_empty(int stage) const {
-    return weight_full(stage) + kWeightStages * 8;
+  using L = Layout<Weight>;
+  __device__ uint32_t weight(int stage) const { return shared + stage * L::kWeightBytes; }
+  __device__ uint32_t x(int stage) const { return shared + L::kXOffset + stage * kXBytes; }
+  __device__ uint32_t weight_full(int stage) const {
+    return shared + L::kBarrierOffset + stage * 8;
   }
-  __device__ uint32_t x_full(int stage) const { return weight_full(stage) + 2 * kWeightStages * 8; }
+  __device__ uint32_t weight_empty(int stage) const {
+    return weight_full(stage) + L::kWeightStages * 8;
+  }
+  __device__ uint32_t x_full(int stage) const {
+    return weight_full(stage) + 2 * L::kWeightStages * 8;
+  }
   __device__ uint32_t x_empty(int stage) const { return x_full(stage) + kXStages * 8; }
 
   uint32_t shared;
@@ -83,28 +91,39 @@ __device__ __forceinline__ void AddSums(const float (&acc)[kTokens / 2], float* 
 }
 
 // The computing threads' side of a pass's products.
-template <typename T>
+template <typename T, typename Weight>
 class Multiplier {
+  using L = Layout<Weight>;
+  static constexpr int kSteps = kChunk / 16;
+
  public:
   __device__ Multiplier(const Params& params, unsigned char* memory)
       : p_(params),
+        memory_(memory),
         rings_{SharedAddress(memory)},
-        partial_(reinterpret_cast<float*>(memory + kPartialOffset)),
-        flag_(reinterpret_cast<int*>(memory + kFlagOffset)) {}
+        partial_(reinterpret_cast<float*>(memory + L::kPartialOffset)),
+        flag_(reinterpret_cast<int*>(memory + L::kFlagOffset)) {}
 
-  // The block's share of a product, added up; if the product has a `finish`, `finish(tile)` of
-  // every tile of which no other block has a share to come.
+  // The block's share of a layer's product, added up; if the product has a `finish`, `finish(tile)`
+  // of every tile of which no other block has a share to come.
   template <typename Finish>
-  __device__ __forceinline__ void Run(const Product& product, const Units& units, bool has_finish,
-                                      Finish&& finish) {
+  __device__ __forceinline__ void Run(const Product& product, int layer, const Units& units,
+                                      bool has_finish, Finish&& finish) {
     const int group = threadIdx.x / 128;
     for (int begin = units.begin; begin < units.end;) {
       const int tile = begin / product.chunks;
       const int end = min(units.end, (tile + 1) * product.chunks);
+      const int first_row = tile * product.tile_step + group * product.group_step;
       float acc[kTokens / 2] = {};
-      MultiplyTile(end - begin, group, acc);
-      AddSums(acc,
-              product.sums + (tile * product.tile_step + group * product.group_step) * kTokens);
+      if constexpr (Weight::kIsOperand) {
+        MultiplyTile(end - begin, group, acc);
+      } else {
+        MultiplyMadeTile(end - begin, group, acc);
+      }
+      if constexpr (Weight::kHasRowScales) {
+        Scale(OfLayer(p_, product.scales, layer) + first_row, acc);
+      }
+      AddSums(acc, product.sums + first_row * kTokens);
       if (has_finish && IsWhole(product, tile, end - begin)) finish(tile);
       begin = end;
     }
@@ -173,13 +192,14 @@ class Multiplier {
     int weight_before = 0;
     int x_before = 0;
     for (int i = 0; i < count; ++i) {
-      const uint64_t weight = TileDescriptor(rings_.weight(weight_.stage) + group * kBoxBytes, 0);
+      const uint64_t weight =
+          TileDescriptor(rings_.weight(weight_.stage) + group * Weight::kBoxBytes, 0);
       const uint64_t x = TileDescriptor(rings_.x(x_.stage), 0);
-      BarrierWait(rings_.x_full(x_.stage), x_.parity);
+      AwaitX();
       BarrierWait(rings_.weight_full(weight_.stage), weight_.parity);
       MmaFence();
 #pragma unroll
-      for (int step = 0; step < kChunk / 16; ++step) {
+      for (int step = 0; step < kSteps; ++step) {
         // 16 columns are 32 bytes of a row.
         MmaSharedNarrow<T>(acc, weight + (step * 32 >> 4), x + (step * 32 >> 4));
       }
@@ -195,6 +215,60 @@ class Multiplier {
     MmaWait<0>();
     if (releases) Release(weight_before, x_before);
     PinRegisters(acc);
+  }
+
+  // As MultiplyTile(), of boxes that are made into operands in registers: of half of a unit's steps
+  // while the products of the half before are under way.
+  __device__ __forceinline__ void MultiplyMadeTile(int count, int group,
+                                                   float (&acc)[kTokens / 2]) {
+    constexpr int kHalf = kSteps / 2;
+    const bool releases = threadIdx.x % 32 == 0;
+    const int thread = threadIdx.x % 128;
+    int x_before = 0;
+    uint32_t operands[2][kHalf][4];
+    for (int i = 0; i < count; ++i) {
+      BarrierWait(rings_.weight_full(weight_.stage), weight_.parity);
+      typename Weight::template Operands<T> box(
+          memory_ + weight_.stage * L::kWeightBytes + group * Weight::kBoxBytes, thread);
+      AwaitX();
+      const uint64_t x = TileDescriptor(rings_.x(x_.stage), 0);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int s = 0; s < kHalf; ++s) box.Make(half * kHalf + s, operands[half][s]);
+        MmaFence();
+#pragma unroll
+        for (int s = 0; s < kHalf; ++s) {
+          MmaRegistersNarrow<T>(acc, operands[half][s], x + ((half * kHalf + s) * 32 >> 4));
+        }
+        MmaCommit();
+        MmaWait<1>();
+        // The unit before has been read.
+        if (half == 0 && releases && i > 0) BarrierArrive(rings_.x_empty(x_before));
+      }
+      if (releases) BarrierArrive(rings_.weight_empty(weight_.stage));
+      x_before = x_.stage;
+      weight_.Advance();
+      x_.Advance();
+    }
+    MmaWait<0>();
+    if (releases) BarrierArrive(rings_.x_empty(x_before));
+    PinRegisters(acc);
+  }
+
+  // By the scales of the warpgroup's 64 rows.
+  __device__ __forceinline__ void Scale(const float* scales, float (&acc)[kTokens / 2]) const {
+    const int row = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
+    const float low = __ldg(scales + row);
+    const float high = __ldg(scales + row + 8);
+#pragma unroll
+    for (int i = 0; i < kTokens / 2; ++i) acc[i] *= i / 2 % 2 == 0 ? low : high;
+  }
+
+  // Ordinary copies brought it; products read it as the copy engine's.
+  __device__ __forceinline__ void AwaitX() const {
+    BarrierWait(rings_.x_full(x_.stage), x_.parity);
+    FenceAsyncProxy();
   }
 
   __device__ __forceinline__ void Release(int weight_stage, int x_stage) const {
@@ -221,10 +295,11 @@ class Multiplier {
   }
 
   const Params& p_;
-  const Rings rings_;
+  const unsigned char* const memory_;
+  const Rings<Weight> rings_;
   float* const partial_;
   int* const flag_;
-  RingPlace<kWeightStages> weight_;
+  RingPlace<L::kWeightStages> weight_;
   RingPlace<kXStages> x_;
 };
 

@@ -231,7 +231,7 @@ __device__ __forceinline__ float4 LoadFromBlock(uint32_t address, int rank) {
 }
 
 // To `address` of the shared memory of the cluster's block `rank`.
-__device__ __forceinline__ void StoreToBlock(uint32_t address, int rank, int4 value) {
+__device__ __forceinline__ void StoreToBlock(uint32_t address, int rank, ::int4 value) {
   asm volatile(
       "{\n.reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"

@@ -56,6 +56,7 @@ class CudaBackend : public Backend {
   std::unique_ptr<CudaExecutor> executor_;
   std::unique_ptr<CudaGraphs> graphs_;
   int64_t graph_bytes_ = 0;
+  int64_t code_bytes_ = 0;
   bool quantizes_inputs_ = false;
   // Whether algorithms were measured in this start.
   bool measured_ = false;
@@ -85,10 +86,13 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
   device_ = *std::move(device);
   const HalfType type =
       options.cuda.dtype == ComputeType::kBfloat16 ? HalfType::kBf16 : HalfType::kF16;
-  absl::StatusOr<std::unique_ptr<Matmul>> matmul =
-      Matmul::Create(type, options.cuda.force_portable);
-  if (!matmul.ok()) return matmul.status();
-  matmul_ = *std::move(matmul);
+  {
+    const DeviceUseGrowth code(&code_bytes_);
+    absl::StatusOr<std::unique_ptr<Matmul>> matmul =
+        Matmul::Create(type, options.cuda.force_portable);
+    if (!matmul.ok()) return matmul.status();
+    matmul_ = *std::move(matmul);
+  }
 
   const bool qwen3 = config.family == Family::kQwen3;
   std::string prefix;
@@ -123,10 +127,13 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
   if (status.ok()) status = TakeMemory(layout, weights);
   if (!status.ok()) return status;
   MakeExecutor(config, options);
-  const absl::StatusOr<bool> measured =
-      ChooseAlgorithms(device_, options.cuda, *executor_, *first_, matmul_.get());
-  if (!measured.ok()) return measured.status();
-  measured_ = *measured;
+  {
+    const DeviceUseGrowth code(&code_bytes_);
+    const absl::StatusOr<bool> measured =
+        ChooseAlgorithms(device_, options.cuda, *executor_, *first_, matmul_.get());
+    if (!measured.ok()) return measured.status();
+    measured_ = *measured;
+  }
   status = WarmUp();
   if (status.ok()) status = Account(options.cuda);
   return status;
@@ -162,9 +169,12 @@ absl::Status CudaBackend::TakeMemory(const WeightLayout& layout, const Weights* 
   absl::StatusOr<DeviceMemory> block = AllocateDevice(weight_bytes_, "weights");
   if (!block.ok()) return block.status();
   weights_ = *std::move(block);
-  const absl::Status filled = weights != nullptr ? LoadWeights(layout, *weights, weights_.get())
-                                                 : MakeRandomWeights(layout, weights_.get());
-  if (!filled.ok()) return filled;
+  {
+    const DeviceUseGrowth code(&code_bytes_);
+    const absl::Status filled = weights != nullptr ? LoadWeights(layout, *weights, weights_.get())
+                                                   : MakeRandomWeights(layout, weights_.get());
+    if (!filled.ok()) return filled;
+  }
 
   const ActivationPlan& plan = grant_.activations;
   block = AllocateDevice(plan.bytes, "activations");
@@ -178,6 +188,7 @@ absl::Status CudaBackend::TakeMemory(const WeightLayout& layout, const Weights* 
                               activations_.get() + first_->layout().bytes);
   if (!region.ok()) return region.status();
   second_ = *std::move(region);
+  const DeviceUseGrowth code(&code_bytes_);
   return model_->Bind(weights_.get(), first_->stream());
 }
 
@@ -200,16 +211,15 @@ void CudaBackend::MakeExecutor(const ModelConfig& config, const CudaBackendOptio
 }
 
 absl::Status CudaBackend::WarmUp() {
-  const absl::StatusOr<DeviceUse> before = CurrentDeviceUse();
-  if (!before.ok()) return before.status();
-  absl::StatusOr<std::unique_ptr<CudaGraphs>> graphs =
-      CudaGraphs::Capture(*executor_, second_.get());
-  if (!graphs.ok()) return graphs.status();
-  graphs_ = *std::move(graphs);
-  const absl::StatusOr<DeviceUse> after = CurrentDeviceUse();
-  if (!after.ok()) return after.status();
-  graph_bytes_ = std::max<int64_t>(0, after->used_bytes - before->used_bytes);
+  {
+    const DeviceUseGrowth growth(&graph_bytes_);
+    absl::StatusOr<std::unique_ptr<CudaGraphs>> graphs =
+        CudaGraphs::Capture(*executor_, second_.get());
+    if (!graphs.ok()) return graphs.status();
+    graphs_ = *std::move(graphs);
+  }
 
+  const DeviceUseGrowth code(&code_bytes_);
   for (PassRegion* region : {first_.get(), second_.get()}) {
     const absl::Status status = LoadKernels(*executor_, grant_.max_sequence_tokens, region);
     if (!status.ok()) return status;
@@ -231,11 +241,9 @@ absl::Status CudaBackend::Account(const CudaOptions& options) {
   }
   const int64_t workspaces = 2 * kWorkspaceBytes;
   info_.memory = {
-      {"weights", weight_bytes_},
-      {"activations", grant_.activations.bytes - workspaces},
-      {"context and code", ours - weight_bytes_ - grant_.activations.bytes - graph_bytes_},
-      {"workspaces", workspaces},
-      {"graphs", graph_bytes_}};
+      {"weights", weight_bytes_},         {"activations", grant_.activations.bytes - workspaces},
+      {"context", device_.context_bytes}, {"code", code_bytes_},
+      {"workspaces", workspaces},         {"graphs", graph_bytes_}};
   std::stable_sort(info_.memory.begin(), info_.memory.end(),
                    [](const MemoryUse& a, const MemoryUse& b) { return a.bytes > b.bytes; });
   info_.memory_budget_bytes = grant_.budget_bytes;

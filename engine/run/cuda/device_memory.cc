@@ -2,6 +2,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <array>
 
 #include "absl/strings/str_cat.h"
@@ -58,6 +59,14 @@ absl::StatusOr<DeviceUse> CurrentDeviceUse() {
   if (error != cudaSuccess) return CudaStatus(error, "asking for free memory");
   return DeviceUse{static_cast<int64_t>(total_bytes - free_bytes),
                    static_cast<int64_t>(total_bytes)};
+}
+
+DeviceUseGrowth::DeviceUseGrowth(int64_t* bytes) : bytes_(bytes), before_(CurrentDeviceUse()) {}
+
+DeviceUseGrowth::~DeviceUseGrowth() {
+  const absl::StatusOr<DeviceUse> after = CurrentDeviceUse();
+  if (!before_.ok() || !after.ok()) return;
+  *bytes_ += std::max<int64_t>(0, after->used_bytes - before_->used_bytes);
 }
 
 }  // namespace quiver

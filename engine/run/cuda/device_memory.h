@@ -37,6 +37,21 @@ struct DeviceUse {
 };
 absl::StatusOr<DeviceUse> CurrentDeviceUse();
 
+// Adds to `*bytes`, which must outlive it, what the use of the current device has grown by from
+// its construction to its end: what the driver takes by itself, such as for a kernel's code when it
+// is first run. What another process takes meanwhile counts as well. Adds nothing where use shrank.
+class DeviceUseGrowth {
+ public:
+  explicit DeviceUseGrowth(int64_t* bytes);
+  DeviceUseGrowth(const DeviceUseGrowth&) = delete;
+  DeviceUseGrowth& operator=(const DeviceUseGrowth&) = delete;
+  ~DeviceUseGrowth();
+
+ private:
+  int64_t* const bytes_;
+  const absl::StatusOr<DeviceUse> before_;
+};
+
 }  // namespace quiver
 
 #endif  // QUIVER_ENGINE_RUN_CUDA_DEVICE_MEMORY_H_

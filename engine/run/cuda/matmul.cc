@@ -10,6 +10,7 @@
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/few_rows_matmul.h"
 #include "kernels/cuda/fp8.h"
+#include "kernels/cuda/fp8_few_rows.h"
 #include "kernels/cuda/int4_few_rows.h"
 #include "kernels/cuda/rope.h"
 
@@ -166,18 +167,20 @@ bool Matmul::TakesFewRows(const MatmulOperands& operands) const {
     case WeightKind::kInt4:
       return hopper_multiprocessors_ > 0 && operands.rows <= kMaxInt4Rows;
     case WeightKind::kFp8:
-      break;
+      return hopper_multiprocessors_ > 0 && operands.rows <= kMaxFp8Rows;
   }
   return false;
 }
 
 absl::Status Matmul::RunWith(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
                              const MatmulScratch& scratch) {
-  if (operands.form.kind == WeightKind::kInt4) {
-    if (algorithm != kFewRowsAlgorithm) return MultiplyExpanded(algorithm, operands, scratch);
-    const absl::Status status = MultiplyFewRowsByInt4(operands, scratch.stream);
+  if (operands.form.kind != WeightKind::kHalf && algorithm == kFewRowsAlgorithm) {
+    const absl::Status status = MultiplyFewRowsByCodes(operands, scratch.stream);
     if (!status.ok()) return status;
     return Follow(operands, scratch.stream);
+  }
+  if (operands.form.kind == WeightKind::kInt4) {
+    return MultiplyExpanded(algorithm, operands, scratch);
   }
   if (operands.form.kind == WeightKind::kFp8) {
     if (algorithm == kExpandFp8Algorithm) return MultiplyInParts(operands, scratch);
@@ -233,18 +236,34 @@ Int4Matrix Matmul::Int4Of(const MatmulOperands& operands) const {
           .type = half_type_};
 }
 
-absl::Status Matmul::MultiplyFewRowsByInt4(const MatmulOperands& operands,
-                                           cudaStream_t stream) const {
+absl::Status Matmul::MultiplyFewRowsByCodes(const MatmulOperands& operands,
+                                            cudaStream_t stream) const {
   if (!TakesFewRows(operands)) {
     return absl::FailedPreconditionError("an algorithm of another device or path");
   }
-  const Int4FewRowsTensors tensors = {.x = operands.x,
-                                      .x_stride = operands.x_stride,
-                                      .weight = Int4Of(operands),
-                                      .y = operands.out,
-                                      .y_stride = operands.out_stride,
-                                      .rows = operands.rows};
-  return CudaStatus(Int4FewRows(tensors, stream), "multiplying few rows");
+  cudaError_t error;
+  if (operands.form.kind == WeightKind::kInt4) {
+    const Int4FewRowsTensors tensors = {.x = operands.x,
+                                        .x_stride = operands.x_stride,
+                                        .weight = Int4Of(operands),
+                                        .y = operands.out,
+                                        .y_stride = operands.out_stride,
+                                        .rows = operands.rows};
+    error = Int4FewRows(tensors, stream);
+  } else {
+    const Fp8FewRowsTensors tensors = {.x = operands.x,
+                                       .x_stride = operands.x_stride,
+                                       .codes = operands.weight,
+                                       .scales = operands.weight_scales,
+                                       .y = operands.out,
+                                       .y_stride = operands.out_stride,
+                                       .rows = operands.rows,
+                                       .out_features = operands.n,
+                                       .in_features = operands.k,
+                                       .type = half_type_};
+    error = Fp8FewRows(tensors, stream);
+  }
+  return CudaStatus(error, "multiplying few rows");
 }
 
 absl::StatusOr<MatmulOperands> Matmul::Expand(const MatmulOperands& operands, int64_t first,

@@ -1,8 +1,8 @@
 // Matrix products on the device and what follows them: 16-bit operands, F32 sums. cuBLASLt's
 // products or our own for few rows, and a kernel for what follows; or on Hopper both in one kernel:
 // whichever was measured to be faster. Weights of int4 are multiplied as they are where there are
-// few rows, and else first expanded to 16 bits, to the same values. By weights of FP8 x is
-// multiplied in FP8, too, with a scale for each row.
+// few rows, and else first expanded to 16 bits, to the same values. So are weights of FP8 where
+// there are few rows; else x is multiplied in FP8, too, with a scale for each row.
 #ifndef QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
 #define QUIVER_ENGINE_RUN_CUDA_MATMUL_H_
 
@@ -63,8 +63,8 @@ struct MatmulScratch {
   int64_t expanded_bytes = 0;
 };
 
-// In place of one of cuBLASLt's: FewRowsMatmul() or Int4FewRows(), and HopperMatmul() with one of
-// its tiles.
+// In place of one of cuBLASLt's: FewRowsMatmul(), Int4FewRows() or Fp8FewRows(), and HopperMatmul()
+// with one of its tiles.
 inline constexpr MatmulAlgorithm kFewRowsAlgorithm = {~uint64_t{0}};
 MatmulAlgorithm HopperAlgorithm(const HopperMatmulTile& tile);
 // Nothing if `algorithm` is not one of those.
@@ -114,7 +114,8 @@ class Matmul {
   absl::Status Multiply(const MatmulAlgorithm& algorithm, const MatmulOperands& operands,
                         const MatmulScratch& scratch) const;
   absl::Status MultiplyFewRows(const MatmulOperands& operands, const MatmulScratch& scratch) const;
-  absl::Status MultiplyFewRowsByInt4(const MatmulOperands& operands, cudaStream_t stream) const;
+  // By a weight of int4 or FP8 as it is.
+  absl::Status MultiplyFewRowsByCodes(const MatmulOperands& operands, cudaStream_t stream) const;
   // By the weight's rows from `first` on, expanded to 16 bits on the stream.
   absl::StatusOr<MatmulOperands> Expand(const MatmulOperands& operands, int64_t first, int64_t rows,
                                         const MatmulScratch& scratch) const;

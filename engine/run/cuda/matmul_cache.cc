@@ -15,8 +15,8 @@
 namespace quiver {
 namespace {
 
-// Changes with the meaning of the lines.
-constexpr char kMagic[] = "quiver-matmul 3";
+// Changes with the meaning of the lines, and with what there is to choose from.
+constexpr char kMagic[] = "quiver-matmul 4";
 constexpr int64_t kLeastRows = 16;
 
 }  // namespace

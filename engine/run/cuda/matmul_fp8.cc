@@ -63,6 +63,8 @@ std::vector<MatmulAlgorithm> Matmul::Fp8Candidates(const MatmulOperands& operand
     found = 0;
   }
   std::vector<MatmulAlgorithm> algorithms;
+  if (TakesFewRows(operands) && most > 1) algorithms.push_back(kFewRowsAlgorithm);
+  const size_t ours = algorithms.size();
   for (int i = 0; i < found; ++i) {
     if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
     MatmulAlgorithm algorithm;
@@ -70,7 +72,7 @@ std::vector<MatmulAlgorithm> Matmul::Fp8Candidates(const MatmulOperands& operand
     algorithms.push_back(algorithm);
   }
   // Where the library has none for so many rows.
-  if (algorithms.empty()) algorithms.push_back(kExpandFp8Algorithm);
+  if (algorithms.size() == ours) algorithms.push_back(kExpandFp8Algorithm);
   return algorithms;
 }
 

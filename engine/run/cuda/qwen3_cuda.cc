@@ -2,6 +2,7 @@
 // x += down(silu(gate) * up), each on an RMSNorm of x. The residual takes a product's output in the
 // kernel that makes the next product's input; norms and rotations of heads, and gates, go with the
 // products before them.
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -26,6 +27,18 @@ struct Qwen3Weights {
   MatrixPlace gate_up;
   MatrixPlace down;
 };
+
+DecoderWeightForm DecoderFormOf(WeightKind kind) {
+  switch (kind) {
+    case WeightKind::kHalf:
+      break;
+    case WeightKind::kInt4:
+      return DecoderWeightForm::kInt4;
+    case WeightKind::kFp8:
+      return DecoderWeightForm::kFp8;
+  }
+  return DecoderWeightForm::kHalf;
+}
 
 class Qwen3Cuda : public CudaModel {
  public:
@@ -76,8 +89,9 @@ class Qwen3Cuda : public CudaModel {
   int64_t rope_ = 0;
   int64_t final_norm_ = 0;
   std::vector<Qwen3Weights> layers_;
-  int64_t layer_bytes_ = 0;       // from one layer's weights to the next one's
-  bool has_other_forms_ = false;  // than 16 bits
+  int64_t layer_bytes_ = 0;  // from one layer's weights to the next one's
+  // Of all matrices; nothing where they have several.
+  std::optional<WeightForm> form_;
 };
 
 Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
@@ -115,7 +129,13 @@ Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
     // matrices have the same form.
     if (i == 0) layer_bytes_ = layout->bytes() - first_layer;
   }
-  has_other_forms_ = layout->expanded_bytes() > 0;
+  form_ = layers_[0].qkv.form;
+  for (const Qwen3Weights& weights : layers_) {
+    for (const MatrixPlace* place :
+         {&weights.qkv, &weights.output, &weights.gate_up, &weights.down}) {
+      if (form_ != place->form) form_.reset();
+    }
+  }
 }
 
 absl::Status Qwen3Cuda::Bind(std::byte* weights, cudaStream_t stream) {
@@ -282,14 +302,15 @@ DecoderShape Qwen3Cuda::DecoderShapeOfModel() const {
           .num_heads = shape_.num_heads,
           .num_kv_heads = shape_.num_kv_heads,
           .norm_eps = eps_,
-          .type = type_};
+          .type = type_,
+          .form = DecoderFormOf(form_.value_or(WeightForm()).kind),
+          .int4_group = form_.value_or(WeightForm()).group};
 }
 
 int64_t Qwen3Cuda::DecoderBytes() const {
   const DecoderShape shape = DecoderShapeOfModel();
   bool is_supported = false;
-  // All layers in one launch read weights of 16 bits.
-  if (has_other_forms_ || shape_.head_dim != kDecoderHeadDim || !shape_.causal ||
+  if (!form_.has_value() || shape_.head_dim != kDecoderHeadDim || !shape_.causal ||
       !shape_.prune_last || DecoderPassIsSupported(shape, &is_supported) != cudaSuccess ||
       !is_supported) {
     return 0;
@@ -308,6 +329,12 @@ absl::Status Qwen3Cuda::Decode(const RowBlock& block, const RowBlock& pooled, vo
   weights.mlp_norm = Floats(first.mlp_norm);
   weights.gate_up = Matrix(first.gate_up);
   weights.down = Matrix(first.down);
+  if (form_->kind == WeightKind::kFp8) {
+    weights.qkv_scales = Floats(first.qkv.scales_offset);
+    weights.output_scales = Floats(first.output.scales_offset);
+    weights.gate_up_scales = Floats(first.gate_up.scales_offset);
+    weights.down_scales = Floats(first.down.scales_offset);
+  }
   weights.layer_bytes = layer_bytes_;
   DecoderTensors tensors;
   tensors.residual = block.residual;

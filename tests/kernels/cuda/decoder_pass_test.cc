@@ -15,6 +15,9 @@
 
 #include "kernels/cuda/rope.h"
 #include "tests/kernels/cuda/device_memory.h"
+#include "tests/kernels/cuda/few_rows_product.h"
+#include "tests/kernels/cuda/fp8_value.h"
+#include "tests/kernels/cuda/int4_source.h"
 
 namespace quiver {
 namespace {
@@ -22,10 +25,14 @@ namespace {
 constexpr int64_t kMaxPositions = 64;
 constexpr double kTheta = 1e6;
 
-// Of a whole row's length, from operands that are rounded at every product of three layers.
-double ToleranceOf(HalfType type) { return type == HalfType::kF16 ? 3e-3 : 2e-2; }
-
 using Rows = std::vector<std::vector<double>>;
+
+// Of a matrix [n, k], as the device has it and by plain arithmetic.
+struct Matrix {
+  int64_t codes = 0;  // offsets
+  int64_t scales = 0;
+  std::vector<float> values;
+};
 
 // Random weights on the host and on the device.
 class Model {
@@ -34,13 +41,13 @@ class Model {
     for (int i = 0; i < shape.num_layers; ++i) {
       Layer layer;
       layer.input_norm = Vector(shape.hidden);
-      layer.qkv = Matrix(shape.projection_width(), shape.hidden);
+      layer.qkv = RandomMatrix(shape.projection_width(), shape.hidden);
       layer.query_norm = Vector(kDecoderHeadDim);
       layer.key_norm = Vector(kDecoderHeadDim);
-      layer.output = Matrix(shape.hidden, shape.query_width());
+      layer.output = RandomMatrix(shape.hidden, shape.query_width());
       layer.mlp_norm = Vector(shape.hidden);
-      layer.gate_up = Matrix(2 * shape.inner, shape.hidden);
-      layer.down = Matrix(shape.hidden, shape.inner);
+      layer.gate_up = RandomMatrix(2 * shape.inner, shape.hidden);
+      layer.down = RandomMatrix(shape.hidden, shape.inner);
       layers_.push_back(layer);
       if (i == 0) layer_bytes_ = static_cast<int64_t>(bytes_.size());
     }
@@ -53,15 +60,22 @@ class Model {
     const unsigned char* base = device_->get();
     const auto floats = [&](int64_t at) { return reinterpret_cast<const float*>(base + at); };
     const Layer& first = layers_[0];
-    return {.input_norm = floats(first.input_norm),
-            .qkv = base + first.qkv,
-            .query_norm = floats(first.query_norm),
-            .key_norm = floats(first.key_norm),
-            .output = base + first.output,
-            .mlp_norm = floats(first.mlp_norm),
-            .gate_up = base + first.gate_up,
-            .down = base + first.down,
-            .layer_bytes = layer_bytes_};
+    DecoderWeights weights = {.input_norm = floats(first.input_norm),
+                              .qkv = base + first.qkv.codes,
+                              .query_norm = floats(first.query_norm),
+                              .key_norm = floats(first.key_norm),
+                              .output = base + first.output.codes,
+                              .mlp_norm = floats(first.mlp_norm),
+                              .gate_up = base + first.gate_up.codes,
+                              .down = base + first.down.codes,
+                              .layer_bytes = layer_bytes_};
+    if (shape_.form == DecoderWeightForm::kFp8) {
+      weights.qkv_scales = floats(first.qkv.scales);
+      weights.output_scales = floats(first.output.scales);
+      weights.gate_up_scales = floats(first.gate_up.scales);
+      weights.down_scales = floats(first.down.scales);
+    }
+    return weights;
   }
 
   // What the layers make of `x`, in double.
@@ -86,9 +100,10 @@ class Model {
   }
 
  private:
-  // Offsets.
+  // Offsets of vectors.
   struct Layer {
-    int64_t input_norm, qkv, query_norm, key_norm, output, mlp_norm, gate_up, down;
+    int64_t input_norm, query_norm, key_norm, mlp_norm;
+    Matrix qkv, output, gate_up, down;
   };
 
   int64_t Take(const void* data, size_t size) {
@@ -103,23 +118,72 @@ class Model {
     for (float& value : values) value = near_one(rng_);
     return Take(values.data(), values.size() * 4);
   }
-  int64_t Matrix(int64_t n, int64_t k) {
+  // About as long a row after the product as before.
+  Matrix RandomMatrix(int64_t n, int64_t k) {
+    switch (shape_.form) {
+      case DecoderWeightForm::kHalf:
+        return HalfMatrixOf(n, k);
+      case DecoderWeightForm::kFp8:
+        return Fp8MatrixOf(n, k);
+      case DecoderWeightForm::kInt4:
+        break;
+    }
+    return Int4MatrixOf(n, k);
+  }
+  Matrix HalfMatrixOf(int64_t n, int64_t k) {
     std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(k)));
-    std::vector<uint16_t> values(static_cast<size_t>(n * k));
-    for (uint16_t& value : values) value = NarrowToHalf(normal(rng_), shape_.type);
-    return Take(values.data(), values.size() * 2);
+    Matrix matrix;
+    std::vector<uint16_t> bits(static_cast<size_t>(n * k));
+    for (uint16_t& each : bits) {
+      each = NarrowToHalf(normal(rng_), shape_.type);
+      matrix.values.push_back(WidenHalf(each, shape_.type));
+    }
+    matrix.codes = Take(bits.data(), bits.size() * 2);
+    return matrix;
+  }
+  Matrix Fp8MatrixOf(int64_t n, int64_t k) {
+    std::uniform_real_distribution<float> near_one(0.5f, 1.5f);
+    Matrix matrix;
+    std::vector<uint8_t> codes(static_cast<size_t>(n * k));
+    std::vector<float> scales(static_cast<size_t>(n));
+    // Of codes of any bits: the root of their mean square.
+    constexpr float kLength = 140;
+    for (float& scale : scales) {
+      scale = near_one(rng_) / kLength / std::sqrt(static_cast<float>(k));
+    }
+    for (size_t i = 0; i < codes.size(); ++i) {
+      do codes[i] = static_cast<uint8_t>(rng_());
+      while ((codes[i] & 0x7f) == 0x7f);
+      matrix.values.push_back(Fp8Value(codes[i]) * scales[i / static_cast<size_t>(k)]);
+    }
+    matrix.codes = Take(codes.data(), codes.size());
+    matrix.scales = Take(scales.data(), scales.size() * 4);
+    return matrix;
+  }
+  Matrix Int4MatrixOf(int64_t n, int64_t k) {
+    // Of values from 0 to 15 around zeros from 0 to 16: likewise.
+    constexpr float kLength = 6.7f;
+    const float scale = 1 / kLength / std::sqrt(static_cast<float>(k));
+    const RandomInt4Weight weight(&rng_, n, k, shape_.int4_group, shape_.type, scale);
+    std::vector<uint8_t> packed(static_cast<size_t>(Int4Bytes(n, k, shape_.int4_group)));
+    EXPECT_EQ(
+        cudaMemcpy(packed.data(), weight.matrix().data, packed.size(), cudaMemcpyDeviceToHost),
+        cudaSuccess);
+    Matrix matrix;
+    matrix.values = weight.Floats();
+    matrix.codes = Take(packed.data(), packed.size());
+    return matrix;
   }
   const float* Floats(int64_t at) const {
     return reinterpret_cast<const float*>(bytes_.data() + at);
   }
 
-  Rows Product(int64_t weight, int64_t n, const Rows& x) const {
+  static Rows Product(const Matrix& weight, int64_t n, const Rows& x) {
     const auto k = static_cast<int64_t>(x[0].size());
-    const auto* bits = reinterpret_cast<const uint16_t*>(bytes_.data() + weight);
     Rows y(x.size(), std::vector<double>(static_cast<size_t>(n)));
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = 0; j < k; ++j) {
-        const double value = WidenHalf(bits[i * k + j], shape_.type);
+        const double value = weight.values[static_cast<size_t>(i * k + j)];
         for (size_t r = 0; r < x.size(); ++r) y[r][i] += value * x[r][j];
       }
     }
@@ -187,14 +251,25 @@ class Model {
   std::unique_ptr<DeviceBuffer<unsigned char>> device_;
 };
 
-class DecoderPassTest : public DeviceTest, public testing::WithParamInterface<HalfType> {
+struct Format {
+  const char* name;
+  HalfType type;
+  DecoderWeightForm form = DecoderWeightForm::kHalf;
+  int int4_group = 0;
+};
+// Of a whole row's length, from operands that are rounded at every product of three layers. Random
+// int4's groups each have a mean, with which rows grow, and errors.
+double ToleranceOf(const Format& format) {
+  const double tolerance = format.type == HalfType::kF16 ? 3e-3 : 2e-2;
+  return format.form == DecoderWeightForm::kInt4 ? 2 * tolerance : tolerance;
+}
+std::ostream& operator<<(std::ostream& out, const Format& format) { return out << format.name; }
+
+class DecoderPassTest : public HopperTest, public testing::WithParamInterface<Format> {
  protected:
   void SetUp() override {
-    DeviceTest::SetUp();
+    HopperTest::SetUp();
     if (IsSkipped()) return;
-    int major = 0;
-    ASSERT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-    if (major != 9) GTEST_SKIP() << "for Hopper only";
     table_ = std::make_unique<DeviceBuffer<float>>(
         static_cast<size_t>(RopeTableFloats(kMaxPositions, kDecoderHeadDim)));
     ASSERT_CUDA(MakeRopeTable(table_->get(), kMaxPositions, kDecoderHeadDim, kTheta, nullptr));
@@ -207,7 +282,9 @@ class DecoderPassTest : public DeviceTest, public testing::WithParamInterface<Ha
             .num_heads = 6,
             .num_kv_heads = 2,
             .norm_eps = 1e-6f,
-            .type = GetParam()};
+            .type = GetParam().type,
+            .form = GetParam().form,
+            .int4_group = GetParam().int4_group};
   }
 
   static std::vector<int32_t> Positions(const std::vector<int>& lengths) {
@@ -345,10 +422,16 @@ TEST_P(DecoderPassTest, WhatIsOutsideOfTheContractIsRefused) {
   EXPECT_FALSE(is_supported);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, DecoderPassTest, testing::Values(HalfType::kBf16, HalfType::kF16),
-                         [](const testing::TestParamInfo<HalfType>& type) {
-                           return type.param == HalfType::kF16 ? "F16" : "Bf16";
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Formats, DecoderPassTest,
+    testing::Values(Format{"Bf16", HalfType::kBf16}, Format{"F16", HalfType::kF16},
+                    Format{"Fp8", HalfType::kBf16, DecoderWeightForm::kFp8},
+                    Format{"Fp8AndF16", HalfType::kF16, DecoderWeightForm::kFp8},
+                    Format{"Int4Of32", HalfType::kBf16, DecoderWeightForm::kInt4, 32},
+                    Format{"Int4Of64", HalfType::kBf16, DecoderWeightForm::kInt4, 64},
+                    Format{"Int4Of128", HalfType::kBf16, DecoderWeightForm::kInt4, 128},
+                    Format{"Int4Of128AndF16", HalfType::kF16, DecoderWeightForm::kInt4, 128}),
+    [](const testing::TestParamInfo<Format>& format) { return format.param.name; });
 
 }  // namespace
 }  // namespace quiver

@@ -10,19 +10,10 @@
 #include <vector>
 
 #include "tests/kernels/cuda/device_memory.h"
+#include "tests/kernels/cuda/fp8_value.h"
 
 namespace quiver {
 namespace {
-
-// A sign, 4 bits of exponent biased by 7, 3 of fraction.
-float ValueOf(uint8_t code) {
-  const int exponent = code >> 3 & 15;
-  const float fraction = static_cast<float>(code & 7) / 8;
-  const float magnitude = exponent == 0           ? std::ldexp(fraction, -6)
-                          : (code & 0x7f) == 0x7f ? std::numeric_limits<float>::quiet_NaN()
-                                                  : std::ldexp(1 + fraction, exponent - 7);
-  return code < 128 ? magnitude : -magnitude;
-}
 
 using Fp8Test = DeviceTest;
 
@@ -56,7 +47,7 @@ TEST_F(Fp8Test, RowsBecomeTheNearestCodesTimesTheirScale) {
           const float s = scale[static_cast<size_t>(r)];
           // Half a unit in the last place of 4 bits, or of the smallest numbers.
           const float tolerance = std::max(std::abs(value) / 16, s * 0x1p-10f) * 1.001f;
-          ASSERT_NEAR(ValueOf(got[static_cast<size_t>(r * cols + c)]) * s, value, tolerance)
+          ASSERT_NEAR(Fp8Value(got[static_cast<size_t>(r * cols + c)]) * s, value, tolerance)
               << cols << ": row " << r << " column " << c;
         }
       }
@@ -103,7 +94,7 @@ TEST_F(Fp8Test, ExpandsToTheRoundedProductsOfCodeAndScale) {
     const std::vector<uint16_t> got = out.ToHost();
     for (int64_t i = 0; i < kRows * kCols; ++i) {
       const float value =
-          ValueOf(codes[static_cast<size_t>(i)]) * scales[static_cast<size_t>(i / kCols)];
+          Fp8Value(codes[static_cast<size_t>(i)]) * scales[static_cast<size_t>(i / kCols)];
       ASSERT_EQ(WidenHalf(got[static_cast<size_t>(i)], type),
                 WidenHalf(NarrowToHalf(value, type), type))
           << i;

@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "kernels/cuda/int4_few_rows.h"
-#include "kernels/cuda/int4_few_rows_kernels.h"
 #include "kernels/cuda/int4_matrix.h"
+#include "kernels/cuda/quantized_few_rows_kernels.h"
 #include "tests/kernels/cuda/attention_reference.h"
 #include "tests/kernels/cuda/bench_timing.h"
 #include "tests/kernels/cuda/cublas_product.h"
@@ -47,7 +47,7 @@ struct Shape {
 };
 
 void Multiply(const quiver::Int4Matrix& weight, const void* x, int64_t rows, void* y,
-              const quiver::Int4Split* split, cudaStream_t stream) {
+              const quiver::QuantizedSplit* split, cudaStream_t stream) {
   quiver::Int4FewRowsTensors tensors;
   tensors.x = x;
   tensors.x_stride = weight.k;
@@ -107,8 +107,8 @@ int main(int argc, char** argv) {
                 });
       if (rows != 32 || !all_splits) continue;
       for (int blocks = 1; blocks <= 8; ++blocks) {
-        for (int panels = 1; panels <= quiver::kMaxInt4SplitPanels; ++panels) {
-          const quiver::Int4Split split = {blocks, panels};
+        for (int panels = 1; panels <= quiver::kInt4Unit.max_panels; ++panels) {
+          const quiver::QuantizedSplit split = {blocks, panels};
           const int64_t grid = (quiver::Int4Panels(shape.n) + panels - 1) / panels * blocks;
           if (grid < 75 || grid > 270) continue;
           bench.Add(std::string(shape.name) + ", " + std::to_string(blocks) + " blocks of " +
@@ -129,14 +129,16 @@ int main(int argc, char** argv) {
       }
     });
     if (all_splits && (rows == 1 || rows == 32 || rows == 64)) {
-      for (const quiver::Int4Split qkv : {quiver::Int4Split{1, 1}, {2, 2}, {4, 2}}) {
-        for (const quiver::Int4Split o : {quiver::Int4Split{2, 1}, {4, 1}, {4, 2}, {8, 3}}) {
-          for (const quiver::Int4Split gate_up :
-               {quiver::Int4Split{1, 3}, {2, 3}, {2, 5}, {4, 6}}) {
-            for (const quiver::Int4Split down : {quiver::Int4Split{2, 1}, {4, 1}, {4, 2}, {8, 3}}) {
-              const quiver::Int4Split splits[] = {qkv, o, gate_up, down};
+      for (const quiver::QuantizedSplit qkv : {quiver::QuantizedSplit{1, 1}, {2, 2}, {4, 2}}) {
+        for (const quiver::QuantizedSplit o :
+             {quiver::QuantizedSplit{2, 1}, {4, 1}, {4, 2}, {8, 3}}) {
+          for (const quiver::QuantizedSplit gate_up :
+               {quiver::QuantizedSplit{1, 3}, {2, 3}, {2, 5}, {4, 6}}) {
+            for (const quiver::QuantizedSplit down :
+                 {quiver::QuantizedSplit{2, 1}, {4, 1}, {4, 2}, {8, 3}}) {
+              const quiver::QuantizedSplit splits[] = {qkv, o, gate_up, down};
               std::string name = "layers";
-              for (const quiver::Int4Split& split : splits) {
+              for (const quiver::QuantizedSplit& split : splits) {
                 name +=
                     " " + std::to_string(split.cluster_blocks) + "x" + std::to_string(split.panels);
               }

@@ -14,8 +14,10 @@ namespace quiver {
 
 class RandomInt4Weight {
  public:
-  // `group` columns share a scale and a zero; 0: all of a row.
-  RandomInt4Weight(std::mt19937* rng, int64_t n, int64_t k, int group, HalfType type)
+  // `group` columns share a scale and a zero; 0: all of a row. Scales are within a factor of two of
+  // `scale`.
+  RandomInt4Weight(std::mt19937* rng, int64_t n, int64_t k, int group, HalfType type,
+                   float scale = 0.1f)
       : n_(n),
         k_(k),
         group_(group),
@@ -23,7 +25,7 @@ class RandomInt4Weight {
         type_(type),
         values_(Bytes(rng, n * k / 2, 255)),
         zeros_(Bytes(rng, n * groups_, 16)),
-        scales_(Scales(rng)),
+        scales_(Scales(rng, scale)),
         device_values_(values_),
         device_zeros_(zeros_),
         device_scales_(scales_),
@@ -61,9 +63,9 @@ class RandomInt4Weight {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(any(*rng));
     return bytes;
   }
-  std::vector<float> Scales(std::mt19937* rng) const {
+  std::vector<float> Scales(std::mt19937* rng, float middle) const {
     std::vector<float> scales(static_cast<size_t>(n_ * groups_));
-    std::uniform_real_distribution<float> any(0.05f, 0.2f);
+    std::uniform_real_distribution<float> any(middle / 2, middle * 2);
     for (float& scale : scales) scale = any(*rng);
     return scales;
   }

@@ -8,16 +8,15 @@
 #include <vector>
 
 #include "kernels/cuda/int4_few_rows.h"
-#include "kernels/cuda/int4_few_rows_kernels.h"
 #include "kernels/cuda/int4_matrix.h"
+#include "kernels/cuda/quantized_few_rows_kernels.h"
 #include "tests/kernels/cuda/device_memory.h"
+#include "tests/kernels/cuda/few_rows_product.h"
 #include "tests/kernels/cuda/int4_source.h"
 
 namespace quiver {
 namespace {
 
-// For each summed column, of factors of about 1: F32 accumulation in another order.
-constexpr double kF32Tolerance = 5e-7;
 constexpr int64_t kRows[] = {1, 2, 8, 9, 16, 17, 31, 32, 33, 64, 65, 130, 200};
 constexpr int64_t kMostRows = 200;
 
@@ -76,16 +75,8 @@ TEST_F(Int4MatrixTest, RandomOnesAreOfTheRangeAndTheSameEachTime) {
   EXPECT_NEAR(squares / (kSize * kSize), 1.0 / 3, 0.05);
 }
 
-class Int4FewRowsTest : public DeviceTest {
+class Int4FewRowsTest : public HopperTest {
  protected:
-  void SetUp() override {
-    DeviceTest::SetUp();
-    if (IsSkipped()) return;
-    int major = 0;
-    ASSERT_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-    if (major != 9) GTEST_SKIP() << "for Hopper only";
-  }
-
   static Int4FewRowsTensors TensorsOf(const HalfMatrix& x, const Int4Matrix& weight,
                                       const HalfMatrix& y) {
     Int4FewRowsTensors tensors;
@@ -100,7 +91,7 @@ class Int4FewRowsTest : public DeviceTest {
 
   // y for the first `rows` rows of x; by the split if there is one.
   static HalfMatrix Product(const HalfMatrix& x, const Int4Matrix& weight, int64_t rows,
-                            const Int4Split* split = nullptr) {
+                            const QuantizedSplit* split = nullptr) {
     HalfMatrix y(rows, weight.n, weight.type);
     const Int4FewRowsTensors tensors = TensorsOf(x, weight, y);
     EXPECT_EQ(split != nullptr ? Int4FewRowsSm90(tensors, *split, nullptr)
@@ -108,36 +99,6 @@ class Int4FewRowsTest : public DeviceTest {
               cudaSuccess);
     y.Download();
     return y;
-  }
-
-  static std::vector<double> PlainProduct(const HalfMatrix& x, const RandomInt4Weight& weight) {
-    const std::vector<float> rows = x.Floats();
-    const std::vector<float> columns = weight.Floats();
-    const int64_t k = x.cols();
-    std::vector<double> product;
-    for (int64_t r = 0; r < x.rows(); ++r) {
-      for (int64_t c = 0; c < weight.matrix().n; ++c) {
-        double sum = 0;
-        for (int64_t i = 0; i < k; ++i) {
-          sum += static_cast<double>(rows[static_cast<size_t>(r * k + i)]) *
-                 columns[static_cast<size_t>(c * k + i)];
-        }
-        product.push_back(sum);
-      }
-    }
-    return product;
-  }
-
-  static void ExpectProduct(const HalfMatrix& y, const std::vector<double>& want, int64_t k,
-                            const std::string& what) {
-    for (int64_t r = 0; r < y.rows(); ++r) {
-      for (int64_t c = 0; c < y.cols(); ++c) {
-        const double value = want[static_cast<size_t>(r * y.cols() + c)];
-        ASSERT_NEAR(y.at(r, c), value,
-                    RoundingOf(y.type(), value) + kF32Tolerance * static_cast<double>(k))
-            << what << ", " << y.rows() << " rows: row " << r << " column " << c;
-      }
-    }
   }
 };
 
@@ -156,7 +117,7 @@ TEST_F(Int4FewRowsTest, ProductsAreThoseOfPlainArithmetic) {
                                                         {4104, 136, 32}}) {
       const RandomInt4Weight weight(&rng, n, k, group, type);
       const HalfMatrix x = HalfMatrix::Random(&rng, 70, k, type);
-      const std::vector<double> want = PlainProduct(x, weight);
+      const std::vector<double> want = PlainProduct(x, weight.Floats(), weight.matrix().n);
       for (const int64_t rows : {int64_t{1}, int64_t{9}, int64_t{17}, int64_t{40}, int64_t{70}}) {
         ExpectProduct(
             Product(x, weight.matrix(), rows), want, k,
@@ -170,10 +131,10 @@ TEST_F(Int4FewRowsTest, EverySplitGivesTheProduct) {
   std::mt19937 rng(3);
   const RandomInt4Weight weight(&rng, 840, 1536, 128, HalfType::kBf16);
   const HalfMatrix x = HalfMatrix::Random(&rng, 33, 1536, HalfType::kBf16);
-  const std::vector<double> want = PlainProduct(x, weight);
+  const std::vector<double> want = PlainProduct(x, weight.Floats(), weight.matrix().n);
   for (int blocks = 1; blocks <= 8; ++blocks) {
-    for (int panels = 1; panels <= kMaxInt4SplitPanels; ++panels) {
-      const Int4Split split = {blocks, panels};
+    for (int panels = 1; panels <= kInt4Unit.max_panels; ++panels) {
+      const QuantizedSplit split = {blocks, panels};
       for (const int64_t rows : {int64_t{5}, int64_t{16}, int64_t{32}, int64_t{33}}) {
         ExpectProduct(Product(x, weight.matrix(), rows, &split), want, 1536,
                       std::to_string(blocks) + " blocks, " + std::to_string(panels) + " panels");

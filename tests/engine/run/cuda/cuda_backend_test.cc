@@ -39,8 +39,24 @@ TEST_F(CudaBackendTest, InfoHoldsTheLimitsAndTheMemory) {
   EXPECT_EQ(info.max_second_batch_tokens, 4096);
   EXPECT_EQ(info.arithmetic, "f16");
   EXPECT_THAT(info.device, AllOf(HasSubstr("cuda:0"), HasSubstr("sm_")));
-  ASSERT_EQ(info.memory.size(), 5u);
+  ASSERT_EQ(info.memory.size(), 6u);
   for (const MemoryUse& use : info.memory) EXPECT_GE(use.bytes, 0) << use.purpose;
+}
+
+TEST_F(CudaBackendTest, PurposesSumToWhatTheDriverCounts) {
+  const absl::StatusOr<DeviceUse> before = CurrentDeviceUse();
+  ASSERT_TRUE(before.ok());
+  const std::unique_ptr<Backend> backend = MakeCuda(MakeTinyModelDir(CudaModels()[0]));
+  ASSERT_NE(backend, nullptr);
+  const absl::StatusOr<DeviceUse> after = CurrentDeviceUse();
+  ASSERT_TRUE(after.ok());
+  int64_t sum = 0;
+  for (const MemoryUse& use : backend->info().memory) {
+    // This process had one before.
+    if (use.purpose != "context") sum += use.bytes;
+  }
+  const double taken = static_cast<double>(after->used_bytes - before->used_bytes);
+  EXPECT_NEAR(static_cast<double>(sum), taken, 0.03 * taken);
 }
 
 TEST_F(CudaBackendTest, NothingIsAllocatedAfterTheWarmUp) {

@@ -1,16 +1,31 @@
-// The kernel behind Int4FewRowsSm90(). Only int4_few_rows_sm90.cu includes this.
+// y = x W^T for few rows of x and a W of fewer bits, on Hopper. What is W's own, a policy says:
+//
+//   struct Weight {
+//     kUnitBytes      of a unit in the ring, a multiple of 16
+//     kMaxPanels      of a split
+//     kHasRowScales   whether sums are multiplied by Params::row_scales[feature] at the end
+//     // One thread: copies a unit, of which `bytes` are announced to the barrier.
+//     static void Copy(const Params&, int panel, int unit, uint32_t shared, uint32_t barrier,
+//                      uint64_t policy);
+//     // All of a warpgroup: what thread `thread` of 128 makes of the unit at `unit`.
+//     template <typename T> struct Unit {
+//       Unit(const unsigned char* unit, int thread);
+//       // The left operand of wgmma m64k16 for columns 16 step on; steps are taken in order.
+//       void Operand(int step, uint32_t (&out)[4]);
+//     };
+//   };
 //
 // Work mapping: a cluster of blocks has a few panels of 64 rows of W, each of its blocks a share of
 // their units of 128 columns. In a block one thread copies units of W, and boxes of 128 columns of
-// x, into two rings; warpgroups make W's nibbles into left operands of wgmma in registers and
+// x, into two rings; warpgroups make W's codes into left operands of wgmma in registers and
 // multiply, with x^T as the right operand. They share out the panels, or of few panels the units.
 // Blocks then leave their sums in shared memory, and add them up in order across the cluster.
 //
 // Bound: bytes of W against the device's memory. The rings of two blocks fit a multiprocessor, so
 // that a product's W is under way while the kernels before it still run; that of a few megabytes
 // is there as a whole by the time its x is.
-#ifndef QUIVER_KERNELS_CUDA_INT4_FEW_ROWS_SM90_CUH_
-#define QUIVER_KERNELS_CUDA_INT4_FEW_ROWS_SM90_CUH_
+#ifndef QUIVER_KERNELS_CUDA_QUANTIZED_FEW_ROWS_SM90_CUH_
+#define QUIVER_KERNELS_CUDA_QUANTIZED_FEW_ROWS_SM90_CUH_
 
 #include <cuda.h>
 
@@ -20,13 +35,14 @@
 #include "kernels/cuda/half.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/hopper_narrow.cuh"
-#include "kernels/cuda/int4.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/quantized_few_rows_kernels.h"
 
-namespace quiver::int4_few_rows {
+namespace quiver::quantized_few_rows {
 
 constexpr int kGroupThreads = 128;
-constexpr int kHalfColumns = kInt4UnitColumns / 2;  // of 128 bytes of x: what the swizzle spans
+constexpr int kHalfColumns =
+    kQuantizedUnitColumns / 2;  // of 128 bytes of x: what the swizzle spans
 constexpr int kRowBytes = kHalfColumns * 2;
 // At least one more than groups that take no turns have under way, and a multiple of the turns.
 constexpr int XStages(int groups) { return groups == 3 ? 6 : 4; }
@@ -38,9 +54,12 @@ constexpr int kMaxColumns = 64;
 constexpr int kOverlapBytes = 109 * 1024;
 constexpr int kWholeBytes = 227 * 1024;
 
-struct Int4Params {
+struct Params {
   CUtensorMap x_map;
+  // W, as its policy has it.
+  CUtensorMap weight_map;
   const unsigned char* weight;
+  const float* row_scales;
   void* y;
   int64_t y_stride;
   int rows;
@@ -56,7 +75,7 @@ struct Int4Params {
 
 // Floats from one column of sums to the next: a multiple of 4 that lets a warp's stores, of eight
 // rows of every other column, meet no bank conflict.
-constexpr int kSumsPitch = kInt4PanelRows + 4;
+constexpr int kSumsPitch = kQuantizedPanelRows + 4;
 
 constexpr int XStageBytes(int columns) { return 2 * columns * kRowBytes; }
 // Where a block has fewer panels than groups, groups that share a panel take turns at its units.
@@ -66,14 +85,14 @@ constexpr int Turns(int groups, int panels) { return panels < groups ? groups / 
 
 using namespace hopper;
 
-template <int kGroup, int kGroups, int kColumns>
+template <typename Weight, int kGroups, int kColumns>
 struct Share {
   static constexpr int kXStages = kGroups == 3 ? 6 : 4;
-  static constexpr int kUnitBytes = kInt4NibbleBytes + kInt4UnitColumns / kGroup * kInt4GroupBytes;
+  static constexpr int kUnitBytes = Weight::kUnitBytes;
   static constexpr int kXRows = kColumns;
   static constexpr int kXBytes = 2 * kXRows * kRowBytes;
 
-  __device__ Share(const Int4Params& params, uint32_t shared_address)
+  __device__ Share(const Params& params, uint32_t shared_address)
       : p(params), shared(shared_address) {
     cluster_blocks = ClusterBlocks();
     rank = ClusterRank();
@@ -91,7 +110,7 @@ struct Share {
     return p.weight_offset + stage * p.cluster_panels * kUnitBytes;
   }
 
-  const Int4Params& p;
+  const Params& p;
   uint32_t shared;
   int cluster_blocks;
   int rank;
@@ -102,27 +121,24 @@ struct Share {
 };
 
 // The copying thread. A unit that is done with frees its place in both rings.
-template <typename S>
-__device__ __forceinline__ void Produce(const S& share) {
+template <typename Weight, int kGroups, int kColumns>
+__device__ __forceinline__ void Produce(const Share<Weight, kGroups, kColumns>& share) {
+  using S = Share<Weight, kGroups, kColumns>;
   constexpr int kXStages = S::kXStages;
-  const Int4Params& p = share.p;
+  const Params& p = share.p;
   // W is read once, unless there are more rows of x than one block takes.
   const uint64_t policy = gridDim.y == 1 ? EvictFirstPolicy() : EvictLastPolicy();
   const auto copy_weight = [&](int stage, int i) {
     const uint32_t barrier = share.weight_full(stage);
     BarrierArriveExpect(barrier, share.num_panels * S::kUnitBytes);
-    const unsigned char* from =
-        p.weight +
-        (static_cast<int64_t>(share.first_panel) * p.units + share.first_unit + i) * S::kUnitBytes;
     for (int panel = 0; panel < share.num_panels; ++panel) {
-      CopyBytes(share.shared + share.weight(stage) + panel * S::kUnitBytes,
-                from + static_cast<int64_t>(panel) * p.units * S::kUnitBytes, S::kUnitBytes,
-                barrier, policy);
+      Weight::Copy(p, share.first_panel + panel, share.first_unit + i,
+                   share.shared + share.weight(stage) + panel * S::kUnitBytes, barrier, policy);
     }
   };
   const auto copy_x = [&](int i) {
     const int stage = i % kXStages;
-    const int column = (share.first_unit + i) * kInt4UnitColumns;
+    const int column = (share.first_unit + i) * kQuantizedUnitColumns;
     const int row = static_cast<int>(blockIdx.y) * S::kXRows;
     BarrierArriveExpect(share.x_full(stage), S::kXBytes);
     CopyBox2(share.x(stage), &p.x_map, column, row, share.x_full(stage));
@@ -154,18 +170,17 @@ __device__ __forceinline__ void Produce(const S& share) {
 }
 
 // Sums of the group's panels: acc[i][j] as wgmma leaves them.
-template <typename T, int kGroup, int kGroups, int kGroupPanels, int kColumns>
-__device__ __forceinline__ void Multiply(const Share<kGroup, kGroups, kColumns>& share,
+template <typename T, typename Weight, int kGroups, int kGroupPanels, int kColumns>
+__device__ __forceinline__ void Multiply(const Share<Weight, kGroups, kColumns>& share,
                                          const unsigned char* ring, int group,
                                          float (&acc)[kGroupPanels][kColumns / 2]) {
-  using S = Share<kGroup, kGroups, kColumns>;
+  using S = Share<Weight, kGroups, kColumns>;
   // Products of 16 columns that are under way while the operands of as many are made: fewer where
   // sums take the registers.
   constexpr int kSteps =
       kColumns < kMaxColumns && (kGroups > 2 || kGroupPanels * kColumns > 64) ? 2 : 4;
   const int thread = static_cast<int>(threadIdx.x) % kGroupThreads;
   const int lane = thread % 32;
-  const int row = thread / 32 * 16 + lane / 4;
   const int turns = share.p.turns;
   const int turn = turns == 1 ? 0 : group / share.p.cluster_panels;
   const int first_panel = turns == 1 ? group : group % share.p.cluster_panels;
@@ -184,26 +199,13 @@ __device__ __forceinline__ void Multiply(const Share<kGroup, kGroups, kColumns>&
       const int panel = first_panel + j * kGroups;
       // The same for all of a group's threads.
       if (j > 0 && panel >= share.num_panels) break;
-      const unsigned char* unit = ring + share.weight(stage) + panel * S::kUnitBytes;
-      const auto* scales = reinterpret_cast<const uint32_t*>(unit + kInt4NibbleBytes) + row;
-      uint4 four;
+      typename Weight::template Unit<T> unit(ring + share.weight(stage) + panel * S::kUnitBytes,
+                                             thread);
 #pragma unroll
-      for (int begin = 0; begin < kInt4UnitColumns / 16; begin += kSteps) {
-        if (begin % 4 == 0) {
-          four = reinterpret_cast<const uint4*>(unit + begin / 4 * (kInt4NibbleBytes / 2))[thread];
-        }
+      for (int begin = 0; begin < kQuantizedUnitColumns / 16; begin += kSteps) {
         uint32_t(&batch)[kSteps][4] = operands[begin / kSteps % 2];
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) {
-          const int place = (begin + s) % 4;
-          const uint32_t word = place == 0   ? four.x
-                                : place == 1 ? four.y
-                                : place == 2 ? four.z
-                                             : four.w;
-          const int g = (begin + s) * 16 / kGroup * kInt4PanelRows;
-          int4::Dequantize<T>(word, int4::RowScale<T>(scales[g]), int4::RowScale<T>(scales[g + 8]),
-                              batch[s]);
-        }
+        for (int s = 0; s < kSteps; ++s) unit.Operand(begin + s, batch[s]);
         MmaFence();
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
@@ -252,14 +254,14 @@ __device__ __forceinline__ void StoreSums(const float (&acc)[kColumns / 2], floa
 }
 
 // Adds up this block's part of the cluster's outputs, eight neighbours of one row of y at a time.
-template <typename T, int kGroup, int kGroups, int kColumns>
-__device__ __forceinline__ void WriteOutputs(const Share<kGroup, kGroups, kColumns>& share) {
-  constexpr int kPieces = kInt4PanelRows / 8;
+template <typename T, typename Weight, int kGroups, int kColumns>
+__device__ __forceinline__ void WriteOutputs(const Share<Weight, kGroups, kColumns>& share) {
+  constexpr int kPieces = kQuantizedPanelRows / 8;
   constexpr int kPartBytes = kColumns * kSumsPitch * 4;
   constexpr int kComputeThreads = kGroups * kGroupThreads;
   // Loads from another block take long: so many are under way at once.
   constexpr int kLoads = 4;
-  const Int4Params& p = share.p;
+  const Params& p = share.p;
   const int first_row = static_cast<int>(blockIdx.y) * kColumns;
   const int rows = min(kColumns, p.rows - first_row);
   const int parts = share.cluster_blocks * p.turns;
@@ -270,7 +272,7 @@ __device__ __forceinline__ void WriteOutputs(const Share<kGroup, kGroups, kColum
     const int piece = item % kPieces;
     const int panel = item / kPieces % share.num_panels;
     const int row = item / kPieces / share.num_panels;
-    const int feature = (share.first_panel + panel) * kInt4PanelRows + piece * 8;
+    const int feature = (share.first_panel + panel) * kQuantizedPanelRows + piece * 8;
     if (feature >= p.out_features) continue;
     const uint32_t from =
         share.shared + panel * kPartBytes + (row * kSumsPitch + piece * 8) * sizeof(float);
@@ -299,6 +301,10 @@ __device__ __forceinline__ void WriteOutputs(const Share<kGroup, kGroups, kColum
         sum[7] += high[i].w;
       }
     }
+    if constexpr (Weight::kHasRowScales) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum[i] *= p.row_scales[feature + i];
+    }
     Store8(static_cast<T*>(p.y) + (first_row + row) * p.y_stride + feature, sum);
   }
 }
@@ -309,13 +315,13 @@ constexpr int Threads(int groups) { return groups * kGroupThreads + 32; }
 
 // kGroups: warpgroups that multiply, each kGroupPanels panels. kColumns: of x^T, that is, rows of
 // x.
-template <typename T, int kGroup, int kGroups, int kGroupPanels, int kColumns>
+template <typename T, typename Weight, int kGroups, int kGroupPanels, int kColumns>
 __global__ void __launch_bounds__(Threads(kGroups), kColumns == kMaxColumns ? 1 : 2)
-    Int4FewRowsKernel(const __grid_constant__ Int4Params p) {
+    QuantizedFewRowsKernel(const __grid_constant__ Params p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr int kComputeThreads = kGroups * kGroupThreads;
-  extern __shared__ __align__(1024) unsigned char int4_ring[];
-  const Share<kGroup, kGroups, kColumns> share(p, SharedAddress(int4_ring));
+  extern __shared__ __align__(1024) unsigned char quantized_ring[];
+  const Share<Weight, kGroups, kColumns> share(p, SharedAddress(quantized_ring));
   if (threadIdx.x == kComputeThreads) {
     PrefetchTensorMap(&p.x_map);
     // Of those groups that multiply a unit.
@@ -340,11 +346,11 @@ __global__ void __launch_bounds__(Threads(kGroups), kColumns == kMaxColumns ? 1 
     float acc[kGroupPanels][kColumns / 2] = {};
     AwaitEarlierKernels();
     if (has_turn) {
-      Multiply<T, kGroup, kGroups, kGroupPanels, kColumns>(share, int4_ring, group, acc);
+      Multiply<T, Weight, kGroups, kGroupPanels, kColumns>(share, quantized_ring, group, acc);
     }
     // All products have read the rings, which become the place of the sums.
     NamedBarrierSync(1, kComputeThreads);
-    auto* sums = reinterpret_cast<float*>(int4_ring);
+    auto* sums = reinterpret_cast<float*>(quantized_ring);
 #pragma unroll
     for (int j = 0; j < kGroupPanels; ++j) {
       const int part = group + j * kGroups;
@@ -358,12 +364,12 @@ __global__ void __launch_bounds__(Threads(kGroups), kColumns == kMaxColumns ? 1 
     __syncwarp();
   }
   if (share.cluster_blocks > 1) ClusterSync();
-  if (is_computing) WriteOutputs<T, kGroup, kGroups, kColumns>(share);
+  if (is_computing) WriteOutputs<T, Weight, kGroups, kColumns>(share);
   // None may end while others read its sums. That orders nothing: outputs need not have arrived.
   if (share.cluster_blocks > 1) ClusterMeet();
 #endif
 }
 
-}  // namespace quiver::int4_few_rows
+}  // namespace quiver::quantized_few_rows
 
-#endif  // QUIVER_KERNELS_CUDA_INT4_FEW_ROWS_SM90_CUH_
+#endif  // QUIVER_KERNELS_CUDA_QUANTIZED_FEW_ROWS_SM90_CUH_
