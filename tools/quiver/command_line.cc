@@ -91,6 +91,7 @@ int RunCommandLine(int argc, char** argv) {
   int exit_code = kExitOk;
   AddEmbedCommand(&app, &exit_code);
   AddTokenizeCommand(&app, &exit_code);
+  AddSearchCommand(&app, &exit_code);
   AddInfoCommand(&app, &exit_code);
   AddDoctorCommand(&app, &exit_code);
   AddBenchCommand(&app, &exit_code);
