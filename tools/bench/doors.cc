@@ -3,8 +3,9 @@
 // dimensions. And what metrics, and a trace of every request, add to gRPC; the collector takes the
 // spans over HTTP and forgets them.
 //
-// Usage: doors [ROUNDS]. Prints requests a second and percentiles of their times, all rounds
-// together; clients, servers and the collector share the process's cores.
+// Usage: doors [ROUNDS]. Prints requests a second, percentiles of their times, and the processor
+// time of one, all rounds together; clients, servers and the collector share the process's cores,
+// and their time counts.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -50,15 +51,25 @@ constexpr char kText[] = "how do I reset my password?";
 // One request of one client; false if it fails.
 using Ask = std::function<bool()>;
 
+// Of all threads of this process.
+double CpuSeconds() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return absl::ToDoubleSeconds(absl::DurationFromTimeval(usage.ru_utime) +
+                               absl::DurationFromTimeval(usage.ru_stime));
+}
+
 struct Totals {
   double seconds = 0;
+  double cpu_seconds = 0;
   std::vector<double> ms;
 
   void Print(const char* name) {
     std::sort(ms.begin(), ms.end());
-    std::printf("%-32s %8.0f requests/s   p50 %6.2f ms   p99 %6.2f ms\n", name,
-                static_cast<double>(ms.size()) / seconds, ms[ms.size() / 2],
-                ms[ms.size() * 99 / 100]);
+    const auto requests = static_cast<double>(ms.size());
+    std::printf("%-32s %8.0f requests/s   p50 %6.2f ms   p99 %6.2f ms   %5.1f us of a core\n", name,
+                requests / seconds, ms[ms.size() / 2], ms[ms.size() * 99 / 100],
+                cpu_seconds / requests * 1e6);
   }
 };
 
@@ -67,6 +78,7 @@ void Run(const std::function<Ask()>& connect, Totals* totals) {
   std::vector<std::vector<double>> times(kClients);
   std::vector<std::thread> threads;
   const absl::Time begin = absl::Now();
+  const double cpu_begin = CpuSeconds();
   for (int i = 0; i < kClients; ++i) {
     threads.emplace_back([&, i] {
       const Ask ask = connect();
@@ -81,6 +93,7 @@ void Run(const std::function<Ask()>& connect, Totals* totals) {
   stop = true;
   for (std::thread& thread : threads) thread.join();
   totals->seconds += absl::ToDoubleSeconds(absl::Now() - begin);
+  totals->cpu_seconds += CpuSeconds() - cpu_begin;
   for (const auto& part : times) totals->ms.insert(totals->ms.end(), part.begin(), part.end());
 }
 
@@ -107,6 +120,41 @@ Ask GrpcClient(const std::string& address) {
     v1::EmbedResponse response;
     return stub->Embed(&context, request, &response).ok() && response.usage().succeeded() == 1;
   };
+}
+
+class NoObserver : public RequestObserver {
+ public:
+  void OnRequestStart(Rpc) override {}
+  void OnItems(Rpc, Lane, const ItemCounts&) override {}
+  void OnRequestEnd(const RequestReport&) override {}
+};
+
+// Takes spans at once, for what making them costs alone.
+class NoSender : public SpanSender {
+ public:
+  Result Send(const std::string&, const Deadline&) override { return {}; }
+};
+
+// The processor time that a request's trace takes beside the request, sending it left out.
+void PrintTraceAlone(RequestObserver* next, Logger* logger) {
+  constexpr int kRequests = 200'000;
+  SpanExporter exporter({.max_queued_spans = 4 * kRequests}, OtlpEncoder({}),
+                        std::make_unique<NoSender>(), logger);
+  RequestTracer tracer(1, &exporter, next);
+  RequestReport report;
+  report.peer = "ipv4:127.0.0.1:50000";
+  report.model = "fake-model";
+  report.timeline.tokenize_began = report.timeline.tokenize_ended = absl::Now();
+  report.timeline.batches.emplace_back();
+  const double begin = CpuSeconds();
+  for (int i = 0; i < kRequests; ++i) {
+    report.trace = tracer.StartTrace({});
+    tracer.OnRequestEnd(report);
+  }
+  exporter.Stop(absl::Now() + absl::Seconds(60));
+  std::printf("a trace alone: %.1f us of a core, %lld spans\n",
+              (CpuSeconds() - begin) / kRequests * 1e6,
+              static_cast<long long>(exporter.stats().exported));
 }
 
 int Main(int rounds) {
@@ -180,6 +228,9 @@ int Main(int rounds) {
   std::printf("spans exported, failed, dropped:  %lld %lld %lld\n",
               static_cast<long long>(spans.exported), static_cast<long long>(spans.failed),
               static_cast<long long>(spans.dropped));
+
+  NoObserver no_observer;
+  PrintTraceAlone(&no_observer, &logger);
 
   state.Drain();
   (*embedder)->Drain(absl::Now() + absl::Seconds(10));
