@@ -27,8 +27,10 @@ void SpanExporter::Add(const RequestReport& report) {
     dropped_ += static_cast<int64_t>(spans);
     return;
   }
+  const bool was_full = IsFull();
   queue_.push_back(std::move(copy));
   queued_spans_ += spans;
+  if (IsFull() && !was_full) wake_.Signal();
 }
 
 void SpanExporter::Stop(absl::Time deadline) {
@@ -36,6 +38,7 @@ void SpanExporter::Stop(absl::Time deadline) {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
     stop_at_ = std::min(stop_at_, deadline);
+    wake_.Signal();
   }
   if (thread_.joinable()) thread_.join();
 }
@@ -49,15 +52,11 @@ void SpanExporter::Run() {
 }
 
 SpanExporter::Requests SpanExporter::Take() {
-  const auto full = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || queued_spans_ >= options_.max_message_spans;
-  };
-  const auto any = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || !queue_.empty();
-  };
   absl::MutexLock lock(&mutex_);
-  mutex_.Await(absl::Condition(&any));
-  mutex_.AwaitWithTimeout(absl::Condition(&full), options_.interval);
+  bool waited = false;
+  while (!stopping_ && !IsFull() && (queue_.empty() || !waited)) {
+    waited = wake_.WaitWithTimeout(&mutex_, options_.interval);
+  }
   if (absl::Now() >= stop_at_) {
     dropped_ += static_cast<int64_t>(std::exchange(queued_spans_, 0));
     queue_.clear();
@@ -109,7 +108,9 @@ bool SpanExporter::WaitToRetry(const SpanSender::Result& result, int tries) {
   absl::MutexLock lock(&mutex_);
   if (stopping_) return false;
   // Who stops gets one more try, at once.
-  mutex_.AwaitWithTimeout(absl::Condition(&stopping_), wait);
+  const absl::Time end = absl::Now() + wait;
+  while (!stopping_ && !wake_.WaitWithDeadline(&mutex_, end)) {
+  }
   return true;
 }
 

@@ -89,6 +89,9 @@ class SpanExporter {
   using Requests = std::vector<std::unique_ptr<const RequestReport>>;
 
   void Run();
+  bool IsFull() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return queued_spans_ >= options_.max_message_spans;
+  }
   // Waits for a message's worth; empty if there will be no more.
   Requests Take();
   void Export(const Requests& requests);
@@ -111,6 +114,8 @@ class SpanExporter {
   size_t queued_spans_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time stop_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  // Rather than a condition of the mutex, which each request's unlock would evaluate.
+  absl::CondVar wake_;
   std::thread thread_;
 };
 
