@@ -25,6 +25,9 @@ constexpr int kSampledFlag = 0x001;
 constexpr int kParentIsKnownFlag = 0x100;
 constexpr int kParentIsRemoteFlag = 0x200;
 
+// A little more than four spans take.
+constexpr size_t kUsualRequestBytes = 3072;
+
 bool NeedsNoEscape(absl::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) {
     return absl::ascii_isprint(static_cast<unsigned char>(c)) && c != '"' && c != '\\';
@@ -240,7 +243,9 @@ size_t OtlpEncoder::NumSpans(const RequestReport& report) {
 
 std::string OtlpEncoder::Encode(
     absl::Span<const std::unique_ptr<const RequestReport>> requests) const {
-  std::string out = head_;
+  std::string out;
+  out.reserve(head_.size() + requests.size() * kUsualRequestBytes);
+  out += head_;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (i > 0) out += ',';
     AppendRequest(*requests[i], &out);
