@@ -5,6 +5,7 @@
 """
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -110,6 +111,29 @@ class Server(cli_testing.CliTest):
             # The input stays open; only the deadline can end this.
             self.assertEqual(run.wait(timeout=60), 1)
             self.assertIn(b"eadline", run.stderr.read())
+
+    def test_search_ranks_an_index_and_refuses_one_of_another_space(self):
+        texts = ["one", "two", "three"]
+        vectors = self.dir / "index.npy"
+        self.run_quiver("embed", "--server", self.address, "--output", vectors, *texts)
+        self.file("index.rows.jsonl", "".join(json.dumps({"id": f"d{i}", "chunk": 0, "text": t}) + "\n" for i, t in enumerate(texts)))
+        info = self.run_quiver("info", "--server", self.address, "--json").stdout.decode()
+        fingerprint = re.search(r'"fingerprint": *"([^"]+)"', info)[1]
+        meta = {"fingerprint": fingerprint, "dimensions": 64, "rows": 3}
+        self.file("index.meta.json", json.dumps(meta))
+        search = ["search", "--index", vectors, "--server", self.address]
+        found = self.lines(*search, "--json", "two", "three")
+        self.assertEqual([[hit["id"] for hit in line["hits"]][0] for line in found], ["d1", "d2"])
+        self.assertAlmostEqual(found[0]["hits"][0]["score"], 1, places=5)
+        run = self.run_quiver(*search, "--trec", "--top", "1", "--input", "-", stdin='{"id": "q", "text": "one"}\n')
+        self.assertRegex(run.stdout.decode(), r"\Aq Q0 d0 1 [01]\.\d+ quiver\n\Z")
+        self.assertIn("line 1", self.run_quiver(*search, "--input", "-", stdin="\ntwo\n", expect=1).stderr.decode())
+        self.file("index.meta.json", json.dumps({**meta, "fingerprint": "another"}))
+        message = self.run_quiver(*search, "two", expect=1).stderr.decode()
+        self.assertIn("another", message)
+        self.assertIn(fingerprint, message)
+        self.file("index.meta.json", json.dumps({**meta, "rows": 4}))
+        self.assertIn("says 4 rows", self.run_quiver(*search, "two", expect=1).stderr.decode())
 
     def test_first_embedding_shows_similar_sentences(self):
         run = subprocess.run([sys.executable, FIRST_EMBEDDING, self.quiver, self.address], capture_output=True, text=True, check=True)

@@ -171,7 +171,7 @@ void AddSearchCommand(CLI::App* app, int* exit_code) {
           ->type_name("HOST:PORT")
           ->required();
   // One value a flag, so that queries may follow.
-  server->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  server->allow_extra_args(false);
   flags->connection.AddTo(command, server);
   CLI::Option* prompt = command
                             ->add_option("--prompt,--prompt-name", flags->embed.prompt_name,
