@@ -172,8 +172,9 @@ class Parser {
 
   void AddModel(Embedder::Options* embedder, ServerOptions* options) {
     group_ = "Model";
-    Add("--model", TextValue("DIR"), &embedder->model_dir,
-        "Hugging Face directory of the model to serve")
+    Add("--model", TextValue("DIR|NAME"), &embedder->model_dir,
+        "Hugging Face directory of the model to serve, or its name at the hub, "
+        "ORGANIZATION/NAME[@REVISION], which is fetched if the cache lacks it")
         ->required();
     AddNames(&embedder->name, &options->aliases);
     AddFlag<int64_t>("--dimensions", IntegerValue<int64_t>(1, kMaxInt),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "quiver/v1/embed.grpc.pb.h"
+#include "server/hub/fetch_model.h"
 #include "server/openai_routes.h"
 #include "server/operational_routes.h"
 #include "server/otlp_client.h"
@@ -75,6 +77,21 @@ absl::StatusOr<std::unique_ptr<SpanExporter>> MakeExporter(const ServerOptions& 
   logger->Info("tracing", {{"collector", collector}, {"sample_ratio", options.trace_sample_ratio}});
   return std::make_unique<SpanExporter>(SpanExporter::Options(), std::move(encoder),
                                         *std::move(client), logger);
+}
+
+// A line when there is something to fetch, and then now and again.
+FetchObserver LogFetching(Logger* logger) {
+  constexpr absl::Duration kInterval = absl::Seconds(10);
+  auto next = std::make_shared<absl::Time>(absl::InfinitePast());
+  return [logger, next, kInterval](const FetchProgress& now) {
+    const bool is_done = now.files_done == now.files;
+    if (absl::Now() < *next && !is_done) return;
+    *next = absl::Now() + kInterval;
+    logger->Info("fetching the model", {{"files", now.files},
+                                        {"files_done", now.files_done},
+                                        {"bytes", now.bytes},
+                                        {"bytes_done", now.bytes_done}});
+  };
 }
 
 }  // namespace
@@ -195,9 +212,18 @@ absl::Status Server::WritePortFile() const {
 
 absl::Status Server::Load() {
   const absl::Time start = absl::Now();
-  logger_.Info("loading", {{"model_dir", options_.embedder.model_dir}});
+  absl::StatusOr<ResolvedModel> model =
+      ResolveModel(options_.embedder.model_dir, LogFetching(&logger_));
+  if (!model.ok()) {
+    return absl::Status(model.status().code(), absl::StrCat("--model: ", model.status().message()));
+  }
+  Embedder::Options options = options_.embedder;
+  options.model_dir = std::move(model->dir);
+  // A snapshot's folder is named by its commit.
+  if (options.name.empty()) options.name = std::move(model->name);
+  logger_.Info("loading", {{"model_dir", options.model_dir}});
   absl::StatusOr<std::unique_ptr<Embedder>> embedder =
-      Embedder::Create(options_.embedder, metrics_.scheduler_observer());
+      Embedder::Create(std::move(options), metrics_.scheduler_observer());
   if (!embedder.ok()) return embedder.status();
   embedder_ = *std::move(embedder);
   const absl::Duration load_time = absl::Now() - start;

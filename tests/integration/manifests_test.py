@@ -203,7 +203,17 @@ class ManifestsTest(unittest.TestCase):
             pod = item["spec"]["template"]["spec"]
             mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
             self.assertEqual({volume["name"] for volume in pod["volumes"]}, set(mounts), overlay)
-            self.assertEqual(mounts.get("model"), argument(pod["containers"][0], "--model"), overlay)
+            model = argument(pod["containers"][0], "--model")
+            if model.startswith("/"):
+                self.assertEqual(mounts.get("model"), model, overlay)
+                continue
+            # By its name: the server finds, without the network, what the init container fetched.
+            fetch = pod["initContainers"][0]
+            self.assertEqual((fetch["command"], fetch["args"][:2]), (["quiver"], ["fetch", model]))
+            self.assertEqual(argument(fetch, "--cache-dir"), fetch["volumeMounts"][0]["mountPath"])
+            env = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
+            self.assertEqual(env["HF_HUB_CACHE"], mounts[fetch["volumeMounts"][0]["name"]], overlay)
+            self.assertEqual(env["HF_HUB_OFFLINE"], "1")
 
     def test_selectors_find_their_pods_and_no_others(self):
         for overlay, items in self.built.items():

@@ -23,6 +23,7 @@
 #include "tools/quiver/device_ceilings.h"
 #include "tools/quiver/device_monitor.h"
 #include "tools/quiver/engine_bench.h"
+#include "tools/quiver/model_dir.h"
 #include "tools/quiver/progress.h"
 #include "tools/quiver/work_flags.h"
 
@@ -126,7 +127,7 @@ absl::StatusOr<std::unique_ptr<Backend>> Load(const BenchFlags& flags, bool on_c
   return backend;
 }
 
-int Run(const BenchFlags& flags) {
+int Run(BenchFlags flags) {
   const absl::StatusOr<std::vector<BenchRow>> rows = ParseBenchRows(flags.rows);
   if (!rows.ok()) {
     Say(absl::StrCat("--rows: ", rows.status().message()));
@@ -135,6 +136,11 @@ int Run(const BenchFlags& flags) {
   int longest = 0;
   for (const BenchRow& row : *rows) longest = std::max(longest, row.max_length());
 
+  if (!flags.model_dir.empty()) {
+    absl::StatusOr<std::string> dir = FindModelDir(flags.model_dir);
+    if (!dir.ok()) return ReportFailure(dir.status());
+    flags.model_dir = *std::move(dir);
+  }
   Progress progress;
   if (!flags.dummy()) FillPageCache(flags.model_dir, &progress);
   const DeviceChoice& device = flags.backend.device;
@@ -224,7 +230,9 @@ void AddEngineFlags(CLI::App* command, BenchFlags* flags) {
                            ->check(CLI::IsMember(ModelShapeNames()))
                            ->type_name("NAME")
                            ->group(kModelGroup);
-  command->add_option("--model", flags->model_dir, "A Hugging Face directory")
+  command
+      ->add_option("--model", flags->model_dir,
+                   "A Hugging Face directory, or a model's name at the hub")
       ->excludes(shape)
       ->type_name("DIR")
       ->group(kModelGroup);

@@ -95,6 +95,7 @@ int RunCommandLine(int argc, char** argv) {
   AddInfoCommand(&app, &exit_code);
   AddDoctorCommand(&app, &exit_code);
   AddBenchCommand(&app, &exit_code);
+  AddFetchCommand(&app, &exit_code);
   AddMakeCheckpointCommand(&app, &exit_code);
   AddHelpCommand(&app);
   try {

@@ -26,6 +26,7 @@ void AddSearchCommand(CLI::App* app, int* exit_code);
 void AddInfoCommand(CLI::App* app, int* exit_code);
 void AddDoctorCommand(CLI::App* app, int* exit_code);
 void AddBenchCommand(CLI::App* app, int* exit_code);
+void AddFetchCommand(CLI::App* app, int* exit_code);
 void AddMakeCheckpointCommand(CLI::App* app, int* exit_code);
 // The same for `quiver bench serve`, under the app of `bench`.
 void AddBenchServeCommand(CLI::App* bench, int* exit_code);

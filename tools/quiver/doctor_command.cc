@@ -10,6 +10,7 @@
 #include "nlohmann/json.hpp"
 #include "tools/quiver/command_line.h"
 #include "tools/quiver/doctor_checks.h"
+#include "tools/quiver/model_dir.h"
 
 namespace quiver {
 namespace {
@@ -54,14 +55,20 @@ std::string ToJson(const std::vector<Finding>& findings, Verdict worst) {
   return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
-int Run(const std::string& model_dir, bool json) {
+std::vector<Finding> CheckNamedModel(const std::string& model) {
+  const absl::StatusOr<std::string> dir = FindModelDir(model);
+  if (dir.ok()) return CheckModel(*dir);
+  return {{"model", Verdict::kFailure, std::string(dir.status().message()), ""}};
+}
+
+int Run(const std::string& model, bool json) {
   std::vector<Finding> findings = {CheckCpu(), CheckMemory(), CheckOpenFiles()};
   const auto append = [&findings](std::vector<Finding> more) {
     std::move(more.begin(), more.end(), std::back_inserter(findings));
   };
   append(CheckNvidia());
   append({CheckPort("gRPC", kGrpcPort), CheckPort("HTTP", kHttpPort)});
-  append(model_dir.empty() ? std::vector<Finding>{CheckDefaultModel()} : CheckModel(model_dir));
+  append(model.empty() ? std::vector<Finding>{CheckDefaultModel()} : CheckNamedModel(model));
 
   Verdict worst = Verdict::kOk;
   for (const Finding& finding : findings) worst = std::max(worst, finding.verdict);
@@ -75,12 +82,15 @@ void AddDoctorCommand(CLI::App* app, int* exit_code) {
   CLI::App* command = app->add_subcommand(
       "doctor", "Say what this machine can run, what is missing, and what to do");
   command->footer("The exit code is 1 if a check failed; warnings are only told.");
-  auto model_dir = std::make_shared<std::string>();
+  auto model = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
-  command->add_option("--model", *model_dir, "Check this Hugging Face directory as well")
-      ->type_name("DIR");
+  command
+      ->add_option(
+          "--model", *model,
+          "Check this Hugging Face directory as well, or the model of this name at the hub")
+      ->type_name("DIR|NAME");
   command->add_flag("--json", *json, "One JSON object");
-  command->callback([model_dir, json, exit_code] { *exit_code = Run(*model_dir, *json); });
+  command->callback([model, json, exit_code] { *exit_code = Run(*model, *json); });
 }
 
 }  // namespace quiver

@@ -14,8 +14,8 @@ namespace quiver {
 class LocalExecutor : public Executor {
  public:
   struct Options {
-    // A Hugging Face directory.
-    std::string model_dir;
+    // A Hugging Face directory, or a model's name at the hub.
+    std::string model;
     // Threads that compute; 0 for all cores this process may use.
     int num_threads = 0;
     DeviceChoice device = {};

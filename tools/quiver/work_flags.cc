@@ -25,14 +25,18 @@ std::string CheckServer(std::string& server) {
 }  // namespace
 
 void ExecutorFlags::AddTo(CLI::App* command, bool with_threads) {
-  CLI::Option* model =
-      command->add_option("--model", model_dir, "Run this Hugging Face directory in this process")
-          ->type_name("DIR")
+  CLI::Option* local =
+      command
+          ->add_option(
+              "--model", model,
+              "Run this Hugging Face directory in this process, or the model\nof this name "
+              "at the hub, as quiver fetch finds it")
+          ->type_name("DIR|NAME")
           ->group(kModelGroup);
   CLI::Option* remote = command->add_option("--server", server, "Ask this server, over gRPC")
                             ->type_name("HOST:PORT")
                             ->check(CLI::Validator(CheckServer, ""))
-                            ->excludes(model)
+                            ->excludes(local)
                             ->group(kModelGroup);
   if (with_threads) {
     command
@@ -40,9 +44,9 @@ void ExecutorFlags::AddTo(CLI::App* command, bool with_threads) {
                      "Threads that compute (default: every core this process may use)")
         ->check(CLI::Range(1, cpu::AvailableCores()))
         ->type_name("N")
-        ->needs(model)
+        ->needs(local)
         ->group(kModelGroup);
-    AddDeviceTo(command, model);
+    AddDeviceTo(command, local);
   }
   connection.AddTo(command, remote);
   command
@@ -54,7 +58,7 @@ void ExecutorFlags::AddTo(CLI::App* command, bool with_threads) {
       ->group(kModelGroup);
 }
 
-void ExecutorFlags::AddDeviceTo(CLI::App* command, CLI::Option* model) {
+void ExecutorFlags::AddDeviceTo(CLI::App* command, CLI::Option* local) {
   const auto add = [&](const std::string& flag, auto parse, auto* target,
                        const std::string& allowed, const std::string& type,
                        const std::string& help) {
@@ -71,7 +75,7 @@ void ExecutorFlags::AddDeviceTo(CLI::App* command, CLI::Option* model) {
             },
             help)
         ->type_name(type)
-        ->needs(model)
+        ->needs(local)
         ->group(kModelGroup);
   };
   add("--device", ParseDeviceChoice, &device, kDeviceChoices, "DEVICE",
@@ -89,7 +93,7 @@ void ExecutorFlags::AddDeviceTo(CLI::App* command, CLI::Option* model) {
 }
 
 void ExecutorFlags::Check() const {
-  if (model_dir.empty() && server.empty()) {
+  if (model.empty() && server.empty()) {
     throw CLI::ValidationError(
         "give --model DIR to run a model here, or --server HOST:PORT to ask a server");
   }
@@ -100,7 +104,7 @@ std::unique_ptr<Executor> ExecutorFlags::Make() const {
     return std::make_unique<RemoteExecutor>(RemoteExecutor::Options{
         .server = server, .connection = connection, .wait = absl::Seconds(wait_seconds)});
   }
-  return std::make_unique<LocalExecutor>(LocalExecutor::Options{.model_dir = model_dir,
+  return std::make_unique<LocalExecutor>(LocalExecutor::Options{.model = model,
                                                                 .num_threads = num_threads,
                                                                 .device = device,
                                                                 .cuda = cuda,

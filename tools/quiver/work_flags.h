@@ -27,7 +27,7 @@ inline constexpr char kOutputGroup[] = "Output";
 
 // Where the work is done.
 struct ExecutorFlags {
-  std::string model_dir;
+  std::string model;
   int num_threads = 0;
   DeviceChoice device;
   CudaOptions cuda;
@@ -44,7 +44,7 @@ struct ExecutorFlags {
   std::unique_ptr<Executor> Make() const;
 
  private:
-  void AddDeviceTo(CLI::App* command, CLI::Option* model);
+  void AddDeviceTo(CLI::App* command, CLI::Option* local);
 };
 
 struct WorkFlags {
