@@ -238,15 +238,17 @@ void StreamCore::End(const absl::Status& status) {
     for (StreamItem& item : link->Cancel()) returned_.push_back(std::move(item));
   }
   if (!space_.has_value()) opened_.Set(status);
-  for (const StreamItem& item : std::exchange(returned_, {})) Deliver(item, status);
   {
     absl::MutexLock lock(&mutex_);
-    for (const StreamItem& item : written_) {
-      results_.emplace_back(StreamResult{item.key, status}, item.tokens);
+    for (const std::deque<StreamItem>* items : {&returned_, &written_}) {
+      for (const StreamItem& item : *items) {
+        results_.emplace_back(StreamResult{item.key, status, /*stream_failed=*/true}, item.tokens);
+      }
     }
     written_.clear();
     end_ = status;
   }
+  returned_.clear();
   CheckIdle();
 }
 

@@ -50,8 +50,20 @@ class RetrievalSet:
         similarity = query_vectors @ document_vectors.T
         # A stable order: equal similarities rank in the corpus' order.
         best = np.argsort(-similarity, axis=1, kind="stable")[:, :TOP]
-        scores = [_ndcg([self._document_ids[d] for d in row], self._qrels[q]) for q, row in zip(self._query_ids, best)]
-        return float(np.mean(scores))
+        return self._mean_ndcg({q: [self._document_ids[d] for d in row] for q, row in zip(self._query_ids, best)})
+
+    def ndcg_of_run(self, lines):
+        """The same of a TREC run (QUERY Q0 DOCUMENT RANK SCORE NAME), whose lines stand in the order of the ranks."""
+        ranked = {query: [] for query in self._query_ids}
+        for line in lines:
+            query, _, document, _, _, _ = line.split()
+            # A run may answer queries that nothing is relevant to.
+            if query in ranked:
+                ranked[query].append(document)
+        return self._mean_ndcg(ranked)
+
+    def _mean_ndcg(self, ranked):
+        return float(np.mean([_ndcg(ranked[q], self._qrels[q]) for q in self._query_ids]))
 
 
 def print_head():

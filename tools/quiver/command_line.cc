@@ -77,6 +77,8 @@ int ReportFailure(const absl::Status& status) {
 int RunCommandLine(int argc, char** argv) {
   // A reader that goes away is an error of writing, not the end of the process.
   std::signal(SIGPIPE, SIG_IGN);
+  // So is a file that may not grow any further.
+  std::signal(SIGXFSZ, SIG_IGN);
   CLI::App app(
       "Turns text into embeddings, with a model in this process or with a running server.\n"
       "Data goes to standard output, everything else to standard error.",
@@ -90,6 +92,7 @@ int RunCommandLine(int argc, char** argv) {
       "the run as a whole failed; 2 the command line is wrong, or asks for what the model lacks.");
   int exit_code = kExitOk;
   AddEmbedCommand(&app, &exit_code);
+  AddIndexCommand(&app, &exit_code);
   AddTokenizeCommand(&app, &exit_code);
   AddSearchCommand(&app, &exit_code);
   AddInfoCommand(&app, &exit_code);

@@ -21,6 +21,7 @@ enum ExitCode : int {
 
 // Each adds its subcommand to `app`; when that one is chosen, parsing runs it and sets *exit_code.
 void AddEmbedCommand(CLI::App* app, int* exit_code);
+void AddIndexCommand(CLI::App* app, int* exit_code);
 void AddTokenizeCommand(CLI::App* app, int* exit_code);
 void AddSearchCommand(CLI::App* app, int* exit_code);
 void AddInfoCommand(CLI::App* app, int* exit_code);

@@ -30,6 +30,8 @@ struct StreamResult {
   // As it was given to Write.
   uint64_t key = 0;
   absl::StatusOr<Embedding> embedding;
+  // The error is the stream's, which failed before this input had a result of its own.
+  bool stream_failed = false;
 };
 
 // One writer and one reader at a time, on two threads: the writer waits for room that only the
