@@ -1,5 +1,6 @@
 #include "tools/index/indexer.h"
 
+#include <algorithm>
 #include <string>
 #include <thread>
 #include <utility>
@@ -82,9 +83,11 @@ void Indexer::WriteInputs(uint64_t documents_done) {
   for (;; ++documents) {
     if (documents < documents_done || documents % options_.shard.count != options_.shard.index) {
       if (!source_.Skip()) break;
+      documents_read_ = documents + 1;
       continue;
     }
     if (!source_.Next(&document)) break;
+    documents_read_ = documents + 1;
     if (!AddDocument(std::move(document), documents + 1)) break;
   }
   documents_read_ = documents;
@@ -166,6 +169,11 @@ absl::Status Indexer::Drain(const OnProgress& on_progress) {
       if (absl::Status status = Commit(); !status.ok()) return status;
     }
     progress_.part = source_.progress();
+    if (progress_.part > 0) {
+      // Much may have been read that is not done.
+      const auto read = static_cast<double>(std::max<uint64_t>(documents_read_, 1));
+      progress_.part *= static_cast<double>(put_.documents) / read;
+    }
     on_progress(progress_);
   }
   const absl::Status status = window_.status();

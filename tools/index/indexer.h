@@ -38,7 +38,7 @@ struct IndexProgress {
   // Of this run alone.
   uint64_t new_rows = 0;
   uint64_t new_tokens = 0;
-  // The part of the input that was read; negative if it is not known.
+  // The part of the input that is done; negative if it is not known.
   double part = -1;
 };
 
