@@ -2,6 +2,7 @@
 import importlib.metadata
 import pathlib
 import re
+import tempfile
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -43,5 +44,8 @@ def make_stubs(out):
 generated_code_needs = [need for need in importlib.metadata.requires("grpcio-tools") or ()
                         if re.match(r"(grpcio|protobuf)\b", need)]
 
-setup(cmdclass={"build_py": BuildWithStubs},
+# Beside the source it would be left behind, and a module that is no more would come back from it.
+scratch = tempfile.TemporaryDirectory()
+
+setup(cmdclass={"build_py": BuildWithStubs}, options={"build": {"build_base": scratch.name}},
       install_requires=["googleapis-common-protos>=1.70", "numpy>=1.24", *generated_code_needs])

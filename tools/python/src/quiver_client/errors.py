@@ -73,6 +73,11 @@ class CallError(QuiverError):
     def __init__(self, failure: Failure, server: str = ""):
         super().__init__(f"{server + ': ' if server else ''}{failure}")
         self.failure = failure
+        self.server = server
+
+    def __reduce__(self):
+        """By its arguments, as it may cross processes."""
+        return CallError, (self.failure, self.server)
 
     @property
     def code(self) -> grpc.StatusCode:
@@ -89,6 +94,10 @@ class EmbedError(QuiverError):
         super().__init__(f"input {first}: {failure}{rest}")
         self.errors = errors
         self.results = list(results)
+
+    def __reduce__(self):
+        """By its arguments, as it may cross processes."""
+        return EmbedError, (self.errors, self.results)
 
 
 class VectorSpaceError(QuiverError):
