@@ -5,11 +5,11 @@ import pathlib
 import signal
 
 
-def fail_after(batches, work):
-    """Between a worker's batches: behind its second one the first that comes kills itself, whose result is then lost; behind the
-    third, the server."""
+def fail_after(batches, work, worker=None):
+    """Between a worker's batches: behind its second one the first that comes kills itself, or the process `worker`, so that its
+    result is lost; behind the third, the server."""
     if batches == 2 and _once(work, "worker-killed"):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(worker or os.getpid(), signal.SIGKILL)
     if batches == 3 and _once(work, "server-killed"):
         os.kill(int(pathlib.Path(work, "server.pid").read_text()), signal.SIGKILL)
 
