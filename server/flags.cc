@@ -238,6 +238,14 @@ class Parser {
         ChoiceValue<ComputeType>(
             {{"bfloat16", ComputeType::kBfloat16}, {"float16", ComputeType::kFloat16}}),
         &cuda->dtype, "Type of weights and activations on a CUDA device");
+    Add("--activation",
+        ChoiceValue<ActivationType>({{"auto", ActivationType::kAuto},
+                                     {"16bit", ActivationType::kHalf},
+                                     {"fp8", ActivationType::kFp8}}),
+        &cuda->activation,
+        "What quantized weights are multiplied by on a CUDA device, in large batches; auto: FP8 "
+        "where "
+        "they are FP8, else --dtype");
     AddParsed<MemoryBudget>("--memory-budget", "MEMORY", kMemoryBudgets, ParseMemoryBudget,
                             "nearly all of the card", &cuda->memory_budget,
                             "Most memory of the CUDA device that this process may take");

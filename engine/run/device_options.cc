@@ -96,6 +96,13 @@ std::string MemoryBudgetText(const MemoryBudget& budget) {
   return absl::StrCat(budget.bytes);
 }
 
+std::optional<ActivationType> ParseActivationType(absl::string_view text) {
+  if (text == "auto") return ActivationType::kAuto;
+  if (text == "16bit") return ActivationType::kHalf;
+  if (text == "fp8") return ActivationType::kFp8;
+  return std::nullopt;
+}
+
 std::optional<ComputeType> ParseComputeType(absl::string_view text) {
   if (text == "bfloat16") return ComputeType::kBfloat16;
   if (text == "float16") return ComputeType::kFloat16;

@@ -49,8 +49,15 @@ enum class ComputeType : uint8_t { kBfloat16, kFloat16 };
 inline constexpr char kComputeTypes[] = "bfloat16 or float16";
 std::optional<ComputeType> ParseComputeType(absl::string_view text);
 
+// What inputs of products are, where there are many rows of them. kAuto: FP8 for FP8 weights, 16
+// bits for all others.
+enum class ActivationType : uint8_t { kAuto, kHalf, kFp8 };
+inline constexpr char kActivationTypes[] = "auto, 16bit or fp8";
+std::optional<ActivationType> ParseActivationType(absl::string_view text);
+
 struct CudaOptions {
   ComputeType dtype = ComputeType::kBfloat16;
+  ActivationType activation = ActivationType::kAuto;
   MemoryBudget memory_budget;
   // Kernels for every device in place of those for this one's architecture.
   bool force_portable = false;

@@ -1,11 +1,13 @@
-// Work mapping: a thread takes eight neighbouring elements of one row.
+// Work mapping: a thread takes eight neighbouring elements of one row; of SwiGluFp8 a block has a
+// row.
 //
-// Bound: bytes, 6 an element for SwiGlu and 4 for BiasActivate.
+// Bound: bytes, 6 an element for SwiGlu, 5 for SwiGluFp8 and 4 for BiasActivate.
 #include <algorithm>
 #include <climits>
 #include <cstdint>
 
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/fp8_row.cuh"
 #include "kernels/cuda/half.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -72,6 +74,21 @@ __global__ void SwiGluKernel(const T* gate_up, int64_t gate_up_stride, int64_t r
   }
 }
 
+template <typename T, int kPieces>
+__global__ void __launch_bounds__(fp8::kMaxRowThreads)
+    SwiGluFp8Kernel(const T* gate_up, int64_t gate_up_stride, int cols, Fp8Rows out) {
+  WaitForEarlierKernels();
+  const int64_t row = blockIdx.x;
+  const T* from = gate_up + row * gate_up_stride;
+  fp8::QuantizeRow<kPieces>(row, cols, out, [&](int column, float(&value)[8]) {
+    float up[8];
+    Load8(from + column, value);
+    Load8(from + cols + column, up);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) value[i] = Silu(value[i]) * up[i];
+  });
+}
+
 template <typename T, cpu::Activation kActivation>
 __global__ void BiasActivateKernel(const float* bias, int64_t rows, int cols, T* x,
                                    int64_t x_stride) {
@@ -122,6 +139,26 @@ cudaError_t SwiGlu(const void* gate_up, int64_t gate_up_stride, int64_t rows, in
     return Launch(SwiGluKernel<T>, Grid(rows, cols), kThreads, 0, stream,
                   static_cast<const T*>(gate_up), gate_up_stride, rows, static_cast<int>(cols),
                   static_cast<T*>(out), out_stride);
+  });
+}
+
+cudaError_t SwiGluFp8(const void* gate_up, int64_t gate_up_stride, int64_t rows, int64_t cols,
+                      const Fp8Rows& out, HalfType type, cudaStream_t stream) {
+  if (!IsVectorizable(gate_up, gate_up_stride, 2 * cols) ||
+      !IsVectorizable(out.codes, out.stride, cols) || out.scales == nullptr ||
+      cols > kMaxFp8Columns || rows > INT_MAX) {
+    return cudaErrorInvalidValue;
+  }
+  if (rows <= 0) return cudaSuccess;
+  const fp8::RowSplit split(cols);
+  return WithHalf(type, [&](auto element) {
+    using T = decltype(element);
+    const auto kernel = split.pieces == 1   ? SwiGluFp8Kernel<T, 1>
+                        : split.pieces == 2 ? SwiGluFp8Kernel<T, 2>
+                        : split.pieces == 3 ? SwiGluFp8Kernel<T, 3>
+                                            : SwiGluFp8Kernel<T, 4>;
+    return Launch(kernel, dim3(static_cast<unsigned>(rows)), split.threads, 0, stream,
+                  static_cast<const T*>(gate_up), gate_up_stride, static_cast<int>(cols), out);
   });
 }
 

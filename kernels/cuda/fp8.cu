@@ -1,10 +1,9 @@
-// Work mapping: a block a row. Bound: bytes read and written; a row is read twice, the second time
-// from the cache.
-#include <cuda_fp8.h>
-
+// Work mapping: a block a row. Bound: bytes read and written.
 #include <cstdint>
 
+#include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/fp8.h"
+#include "kernels/cuda/fp8_row.cuh"
 #include "kernels/cuda/half.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -12,64 +11,19 @@ namespace quiver {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr float kLargest = 448;
-// Of a row's largest magnitude, so that its inverse is finite.
-constexpr float kLeast = 1e-30f;
-
-// The largest of the block's threads' values; NaN if one is.
-__device__ float BlockMax(float value) {
-  __shared__ float warps[kThreads / 32];
-  // Magnitudes are in the order of their bits, NaN above all.
-  uint32_t bits = __float_as_uint(value);
-  bits = __reduce_max_sync(0xffffffff, bits);
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = __uint_as_float(bits);
-  __syncthreads();
-  uint32_t most = 0;
-#pragma unroll
-  for (const float warp : warps) most = max(most, __float_as_uint(warp));
-  return __uint_as_float(most);
-}
-
-__device__ __forceinline__ uint32_t Code(float value) {
-  return __nv_cvt_float_to_fp8(value, __NV_SATFINITE, __NV_E4M3);
-}
-
 __device__ __forceinline__ float Value(uint32_t code) {
   const __half_raw half = __nv_cvt_fp8_to_halfraw(static_cast<__nv_fp8_storage_t>(code), __NV_E4M3);
   return __half2float(__half(half));
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    QuantizeKernel(const T* x, int64_t stride, int64_t cols, uint2* codes, float* scales) {
+template <typename T, int kPieces>
+__global__ void __launch_bounds__(fp8::kMaxRowThreads)
+    QuantizeKernel(const T* x, int64_t stride, int cols, Fp8Rows out) {
   WaitForEarlierKernels();
   const int64_t row = blockIdx.x;
   const T* from = x + row * stride;
-  float most = 0;
-  for (int64_t c = 8 * threadIdx.x; c < cols; c += 8 * kThreads) {
-    float value[8];
-    Load8(from + c, value);
-#pragma unroll
-    for (const float v : value) {
-      // As bits, for NaN's sake.
-      most = __uint_as_float(max(__float_as_uint(most), __float_as_uint(fabsf(v))));
-    }
-  }
-  most = BlockMax(most);
-  // NaN stays.
-  if (most < kLeast) most = kLeast;
-  const float scale = most / kLargest;
-  const float inverse = kLargest / most;
-  for (int64_t c = 8 * threadIdx.x; c < cols; c += 8 * kThreads) {
-    float value[8];
-    Load8(from + c, value);
-    uint32_t word[2] = {};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) word[i / 4] |= Code(value[i] * inverse) << (i % 4 * 8);
-    codes[(row * cols + c) / 8] = make_uint2(word[0], word[1]);
-  }
-  // Of infinity or NaN: a scale that spoils the row.
-  if (threadIdx.x == 0) scales[row] = scale;
+  fp8::QuantizeRow<kPieces>(row, cols, out,
+                            [&](int column, float(&value)[8]) { Load8(from + column, value); });
 }
 
 template <typename T>
@@ -107,9 +61,9 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t c = threadIdx.x; c < cols; c += kThreads) {
     const uint64_t bits = Mix(stream ^ static_cast<uint64_t>(row * cols + c));
     const float unit = static_cast<float>(bits >> 40) * (2.0f / (1 << 24)) - 1.0f;
-    codes[row * cols + c] = static_cast<uint8_t>(Code(unit * kLargest));
+    codes[row * cols + c] = static_cast<uint8_t>(fp8::Code(unit * fp8::kLargest));
   }
-  if (threadIdx.x == 0) scales[row] = range / kLargest;
+  if (threadIdx.x == 0) scales[row] = range / fp8::kLargest;
 }
 
 bool IsGrid(int64_t rows) { return rows > 0 && rows < (int64_t{1} << 31); }
@@ -117,16 +71,22 @@ bool IsGrid(int64_t rows) { return rows > 0 && rows < (int64_t{1} << 31); }
 }  // namespace
 
 cudaError_t QuantizeRows(HalfType type, const void* x, int64_t stride, int64_t rows, int64_t cols,
-                         void* codes, float* scales, cudaStream_t stream) {
+                         const Fp8Rows& out, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
-  if (!IsGrid(rows) || !IsVectorizable(x, stride, cols) || !IsVectorizable(codes, cols, cols) ||
-      scales == nullptr) {
+  if (!IsGrid(rows) || !IsVectorizable(x, stride, cols) ||
+      !IsVectorizable(out.codes, out.stride, cols) || out.scales == nullptr ||
+      cols > kMaxFp8Columns) {
     return cudaErrorInvalidValue;
   }
+  const fp8::RowSplit split(cols);
   return WithHalf(type, [&](auto element) {
     using T = decltype(element);
-    return Launch(QuantizeKernel<T>, dim3(static_cast<unsigned>(rows)), kThreads, 0, stream,
-                  static_cast<const T*>(x), stride, cols, static_cast<uint2*>(codes), scales);
+    const auto kernel = split.pieces == 1   ? QuantizeKernel<T, 1>
+                        : split.pieces == 2 ? QuantizeKernel<T, 2>
+                        : split.pieces == 3 ? QuantizeKernel<T, 3>
+                                            : QuantizeKernel<T, 4>;
+    return Launch(kernel, dim3(static_cast<unsigned>(rows)), split.threads, 0, stream,
+                  static_cast<const T*>(x), stride, static_cast<int>(cols), out);
   });
 }
 

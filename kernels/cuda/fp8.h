@@ -11,13 +11,22 @@
 
 namespace quiver {
 
-// codes[rows, cols], dense, and scales[rows]: the element of x closest to code * scale, where a
-// row's scale makes its largest magnitude 448. A row that is not finite becomes one whose products
-// are not. x has `stride` elements from one row to the next; it and
-// codes are aligned to 16 bytes, cols and stride are multiples of 8. cudaErrorInvalidValue
+// A matrix whose rows have a scale each, which makes a row's largest magnitude 448: an element is
+// the closest to code * scale. A row that is not finite has a scale that is not.
+struct Fp8Rows {
+  void* codes = nullptr;    // [rows, cols], aligned to 16 bytes
+  int64_t stride = 0;       // bytes from one row to the next, a multiple of 8
+  float* scales = nullptr;  // [rows]
+};
+
+// Of QuantizeRows() and SwiGluFp8().
+inline constexpr int64_t kMaxFp8Columns = 16384;
+
+// x has `stride` elements from one row to the next, is aligned to 16 bytes and does not overlap
+// `out`; cols, at most kMaxFp8Columns, and stride are multiples of 8. cudaErrorInvalidValue
 // otherwise.
 cudaError_t QuantizeRows(HalfType type, const void* x, int64_t stride, int64_t rows, int64_t cols,
-                         void* codes, float* scales, cudaStream_t stream);
+                         const Fp8Rows& out, cudaStream_t stream);
 
 // out[rows, cols] of `type`, dense: code * scales[row], rounded once. Dense and aligned to 16
 // bytes, cols a multiple of 16. The next kernel in the stream may read `out` without waiting.

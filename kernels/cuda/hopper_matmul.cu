@@ -10,7 +10,7 @@
 namespace quiver {
 namespace {
 
-using hopper_matmul::kChunk;
+using hopper_matmul::kRowBytes;
 using hopper_matmul::kTileRows;
 using hopper_matmul::Params;
 
@@ -33,7 +33,14 @@ bool IsValid(const QkNormRopeOperands& rope, int64_t out_features) {
          int64_t{rope.num_heads + rope.num_kv_heads} * kHopperMatmulHeadDim <= out_features;
 }
 
+bool IsFp8(const HopperMatmulTensors& t) { return t.x_scales != nullptr; }
+
 bool IsValid(const HopperMatmulTensors& t, const HopperMatmulTile& tile) {
+  if (IsFp8(t) != (t.weight_scales != nullptr) ||
+      (IsFp8(t) && (t.in_features % 16 != 0 || t.x_stride % 16 != 0 || t.out_features % 2 != 0 ||
+                    reinterpret_cast<uintptr_t>(t.weight_scales) % 8 != 0))) {
+    return false;
+  }
   const std::span<const HopperMatmulTile> tiles = HopperMatmulTiles(t.epilogue);
   const bool is_swiglu = t.epilogue == MatmulEpilogue::kSwiGlu;
   const int64_t y_columns = is_swiglu ? t.out_features / 2 : t.out_features;
@@ -48,21 +55,20 @@ bool IsValid(const HopperMatmulTensors& t, const HopperMatmulTile& tile) {
 // A row-major matrix, in boxes of `box_rows` by `box_columns`. What a box has beyond the matrix
 // reads as zero.
 bool EncodeMatrix(const void* base, int64_t stride, int64_t rows, int64_t columns, int box_rows,
-                  int box_columns, HalfType type, CUtensorMap* map) {
+                  int box_columns, CUtensorMapDataType type, CUtensorMap* map) {
   const EncodeTensorMap encode = Encoder();
   if (encode == nullptr) return false;
   const cuuint64_t dims[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride) * 2};
+  const int size = type == CU_TENSOR_MAP_DATA_TYPE_UINT8 ? 1 : 2;
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride * size)};
   const cuuint32_t box[2] = {static_cast<cuuint32_t>(box_columns),
                              static_cast<cuuint32_t>(box_rows)};
   const cuuint32_t steps[2] = {1, 1};
-  const CUtensorMapSwizzle swizzle = box_columns == 64   ? CU_TENSOR_MAP_SWIZZLE_128B
-                                     : box_columns == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
-                                                         : CU_TENSOR_MAP_SWIZZLE_NONE;
-  return encode(map,
-                type == HalfType::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                       : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-                2, const_cast<void*>(base), dims, strides, box, steps,
+  const int box_bytes = box_columns * size;
+  const CUtensorMapSwizzle swizzle = box_bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+                                     : box_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                                                       : CU_TENSOR_MAP_SWIZZLE_NONE;
+  return encode(map, type, 2, const_cast<void*>(base), dims, strides, box, steps,
                 CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
@@ -100,15 +106,22 @@ cudaError_t HopperMatmul(const HopperMatmulTensors& tensors, const HopperMatmulT
   params.y_columns = is_swiglu ? out_features / 2 : out_features;
   const int box_columns =
       hopper_matmul::BoxColumns(hopper_matmul::PartColumns(tensors.epilogue, tile.columns));
+  const auto y_type = tensors.type == HalfType::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                                     : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  const auto x_type = IsFp8(tensors) ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : y_type;
+  params.chunk_columns = IsFp8(tensors) ? kRowBytes : kRowBytes / 2;
   if (!EncodeMatrix(tensors.x, tensors.x_stride, tensors.rows, tensors.in_features, kTileRows,
-                    kChunk, tensors.type, &params.x_map) ||
+                    params.chunk_columns, x_type, &params.x_map) ||
       !EncodeMatrix(tensors.weight, tensors.in_features, tensors.out_features, tensors.in_features,
-                    half_columns, kChunk, tensors.type, &params.weight_map) ||
+                    half_columns, params.chunk_columns, x_type, &params.weight_map) ||
       !EncodeMatrix(tensors.y, tensors.y_stride, tensors.rows, params.y_columns,
-                    hopper_matmul::kWarpRows, box_columns, tensors.type, &params.y_map)) {
+                    hopper_matmul::kWarpRows, box_columns, y_type, &params.y_map)) {
     return cudaErrorNotSupported;
   }
-  params.chunks = static_cast<int>(CeilDivide(tensors.in_features, kChunk));
+  params.chunks = static_cast<int>(CeilDivide(tensors.in_features, params.chunk_columns));
+  params.x_scales = tensors.x_scales;
+  params.weight_scales = tensors.weight_scales;
+  params.out_features = out_features;
   // A gate and what it lets through in one tile.
   params.tile_step = is_swiglu ? half_columns : tile.columns;
   params.half_step = is_swiglu ? out_features / 2 : half_columns;

@@ -1,5 +1,5 @@
-// y = x W^T for any number of rows on Hopper, and what follows the product computed on its sums
-// while they are in registers.
+// y = x W^T for any number of rows on Hopper, of 16-bit operands or of FP8 ones with scales for
+// rows, and what follows the product computed on its sums while they are in registers.
 //
 // Deterministic: with one tile, a row's result depends on that row and W alone, bit for bit,
 // whatever `rows` is.
@@ -39,19 +39,23 @@ struct QkNormRopeOperands {
 };
 
 // Row-major device matrices of one type, aligned to 16 bytes. Strides are in elements from one row
-// to the next; they, in_features and the columns of y are multiples of 8.
+// to the next; they, in_features and the columns of y are multiples of 8. With scales x and weight
+// are of E4M3, in_features and x_stride multiples of 16 and out_features of 2; sums stay in the
+// tensor cores, which keep about 14 bits of them.
 struct HopperMatmulTensors {
   const void* x = nullptr;  // [rows, in_features]
   int64_t x_stride = 0;
   // [out_features, in_features], dense. May be read while the kernel before this one in the stream
   // still runs, so that kernel and those that overlap with it must not write it.
   const void* weight = nullptr;
-  void* y = nullptr;  // not overlapping x
+  const float* x_scales = nullptr;       // [rows]
+  const float* weight_scales = nullptr;  // [out_features], aligned to 8 bytes
+  void* y = nullptr;                     // not overlapping x
   int64_t y_stride = 0;
   int64_t rows = 0;
   int64_t out_features = 0;
   int64_t in_features = 0;
-  HalfType type = HalfType::kBf16;
+  HalfType type = HalfType::kBf16;  // of y, and of x and weight without scales
   MatmulEpilogue epilogue = MatmulEpilogue::kNone;
   QkNormRopeOperands rope = {};
 };

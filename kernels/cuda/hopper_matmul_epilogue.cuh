@@ -3,7 +3,10 @@
 #ifndef QUIVER_KERNELS_CUDA_HOPPER_MATMUL_EPILOGUE_CUH_
 #define QUIVER_KERNELS_CUDA_HOPPER_MATMUL_EPILOGUE_CUH_
 
+#include <cuda_fp8.h>
+
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/half.cuh"
 #include "kernels/cuda/hopper.cuh"
@@ -71,6 +74,42 @@ __device__ __forceinline__ void WriteRows(const Params& p,
                 row);
     }
     CommitStores();
+  }
+}
+
+template <typename X>
+inline constexpr bool kIsFp8 = std::is_same_v<X, __nv_fp8_e4m3>;
+
+// Of the two rows of x that a thread has sums of, the first of the warp's rows being `row`.
+template <typename X>
+struct RowScales {
+  __device__ __forceinline__ RowScales(const Params& p, int row) {
+    if constexpr (kIsFp8<X>) {
+      row += static_cast<int>(threadIdx.x) % 32 / 4;
+      upper = row < p.rows ? p.x_scales[row] : 0;
+      lower = row + 8 < p.rows ? p.x_scales[row + 8] : 0;
+    }
+  }
+  float upper;
+  float lower;
+};
+
+// Sums of codes become those of what they stand for.
+template <int kColumns>
+__device__ __forceinline__ void ScaleSums(const Params& p, const RowScales<__nv_fp8_e4m3>& rows,
+                                          int column_tile, float (&acc)[kColumns / 2]) {
+  constexpr int kHalfPieces = kColumns / 16;
+  const int first = column_tile * p.tile_step + static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+  for (int piece = 0; piece < kColumns / 8; ++piece) {
+    const int column = first + piece / kHalfPieces * p.half_step + piece % kHalfPieces * 8;
+    // What a tile has beyond W is zero.
+    const float2 scale =
+        __ldg(reinterpret_cast<const float2*>(p.weight_scales + min(column, p.out_features - 2)));
+    acc[4 * piece] *= rows.upper * scale.x;
+    acc[4 * piece + 1] *= rows.upper * scale.y;
+    acc[4 * piece + 2] *= rows.lower * scale.x;
+    acc[4 * piece + 3] *= rows.lower * scale.y;
   }
 }
 

@@ -1,7 +1,7 @@
 // The kernel behind hopper_matmul.h. Only hopper_matmul_*.cu include this.
 //
 // Work mapping: the blocks stay for all tiles of a product, one block a multiprocessor. One thread
-// of a block copies, 64 columns of 128 rows of x and of the tile's rows of W at a time, into a
+// of a block copies, 128 bytes of 128 rows of x and of the tile's rows of W at a time, into a
 // ring; two warpgroups multiply 64 rows each. Each block of a pair copies one half of the tile's
 // rows of W to both. Tiles are taken in groups of neighbouring rows, columns after columns, so that
 // what all blocks read at a time is in the cache. The copy engine writes a tile while the next one
@@ -96,18 +96,19 @@ class Producer {
     const uint32_t full = ring_.full(stage);
     BarrierArriveExpect(full, Shape::kStageBytes);
     const int row = place.column * p_.tile_step;
+    const int column = chunk * p_.chunk_columns;
     if (p_.cluster_blocks == 1) {
-      CopyBox2(ring_.weight(stage), &p_.weight_map, chunk * kChunk, row, full);
-      CopyBox2(ring_.weight(stage) + Shape::kHalfBytes, &p_.weight_map, chunk * kChunk,
-               row + p_.half_step, full);
+      CopyBox2(ring_.weight(stage), &p_.weight_map, column, row, full);
+      CopyBox2(ring_.weight(stage) + Shape::kHalfBytes, &p_.weight_map, column, row + p_.half_step,
+               full);
     } else {
-      CopyBox2ToBoth(ring_.weight(stage) + rank_ * Shape::kHalfBytes, &p_.weight_map,
-                     chunk * kChunk, row + rank_ * p_.half_step, full);
+      CopyBox2ToBoth(ring_.weight(stage) + rank_ * Shape::kHalfBytes, &p_.weight_map, column,
+                     row + rank_ * p_.half_step, full);
     }
   }
 
   __device__ __forceinline__ void CopyX(const TilePlace& place, int chunk, int stage) const {
-    CopyBox2(ring_.x(stage), &p_.x_map, chunk * kChunk, place.row, ring_.full(stage));
+    CopyBox2(ring_.x(stage), &p_.x_map, chunk * p_.chunk_columns, place.row, ring_.full(stage));
   }
 
   const Params& p_;
@@ -128,8 +129,8 @@ __device__ __forceinline__ void Release(const Params& p, const Ring<Shape>& ring
   }
 }
 
-// One warpgroup's rows of a tile.
-template <typename T, int kColumns, typename Shape>
+// One warpgroup's rows of a tile; X is what the operands are of.
+template <typename X, int kColumns, typename Shape>
 __device__ __forceinline__ void MultiplyTile(const Params& p, const Ring<Shape>& ring, int group,
                                              RingPlace<Shape::kStages>* next,
                                              float (&acc)[kColumns / 2]) {
@@ -140,10 +141,9 @@ __device__ __forceinline__ void MultiplyTile(const Params& p, const Ring<Shape>&
     BarrierWait(ring.full(next->stage), next->parity);
     MmaFence();
 #pragma unroll
-    for (int step = 0; step < kChunk / 16; ++step) {
-      // 16 columns are 32 bytes of a row.
+    for (int step = 0; step < kRowBytes / 32; ++step) {
       const uint64_t offset = step * 32 >> 4;
-      MmaWide<T, kColumns>(acc, x + offset, weight + offset, i > 0 || step > 0);
+      MmaWide<X, kColumns>(acc, x + offset, weight + offset, i > 0 || step > 0);
     }
     MmaCommit();
     // The chunk before has been read.
@@ -159,7 +159,7 @@ __device__ __forceinline__ void MultiplyTile(const Params& p, const Ring<Shape>&
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <typename T, MatmulEpilogue kEpilogue, int kColumns>
+template <typename T, typename X, MatmulEpilogue kEpilogue, int kColumns>
 __global__ void __launch_bounds__(kThreads, 1)
     HopperMatmulKernel(const __grid_constant__ Params p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -207,7 +207,9 @@ __global__ void __launch_bounds__(kThreads, 1)
       const TilePlace next_place = PlaceOf(p, min(tile + step, NumTiles(p) - 1), rank);
       ahead.Load(p);
       ahead.Next(p, next_place.row + warp_row);
-      MultiplyTile<T, kColumns>(p, ring, group, &next, acc);
+      [[maybe_unused]] const RowScales<X> scales(p, place.row + warp_row);
+      MultiplyTile<X, kColumns>(p, ring, group, &next, acc);
+      if constexpr (kIsFp8<X>) ScaleSums<kColumns>(p, scales, place.column, acc);
       FinishTile<T, kEpilogue, kColumns, Shape>(p, place.row + warp_row, place.column, &ahead,
                                                 staging, acc);
       place = next_place;
@@ -222,7 +224,9 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <typename T, MatmulEpilogue kEpilogue, int kColumns>
 cudaError_t LaunchTiles(const Params& params, int multiprocessors, cudaStream_t stream) {
   using Shape = TileShape<kEpilogue, kColumns>;
-  const auto kernel = HopperMatmulKernel<T, kEpilogue, kColumns>;
+  const auto kernel = params.x_scales != nullptr
+                          ? HopperMatmulKernel<T, __nv_fp8_e4m3, kEpilogue, kColumns>
+                          : HopperMatmulKernel<T, T, kEpilogue, kColumns>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes);
   if (error != cudaSuccess) return error;

@@ -15,8 +15,7 @@ namespace quiver::hopper_matmul {
 inline constexpr int kTileRows = 128;
 inline constexpr int kGroupRows = kTileRows / 2;  // of a warpgroup
 inline constexpr int kWarpRows = 16;
-inline constexpr int kChunk = 64;  // columns, of 128 bytes: what the swizzle spans
-inline constexpr int kRowBytes = kChunk * 2;
+inline constexpr int kRowBytes = 128;  // of a chunk of columns: what the swizzle spans
 inline constexpr int kXBytes = kTileRows * kRowBytes;
 inline constexpr int kComputeThreads = 256;
 inline constexpr int kComputeWarps = kComputeThreads / 32;
@@ -31,7 +30,12 @@ struct Params {
   CUtensorMap y_map;
   int rows;
   int y_columns;
+  int chunk_columns;
   int chunks;
+  // Of FP8 operands.
+  const float* x_scales;
+  const float* weight_scales;
+  int out_features;
   // The tile in column n of tiles has the rows of W from n * tile_step on, and as many that are
   // half_step further.
   int tile_step;

@@ -1,7 +1,10 @@
-// Work mapping of all three: a block a unit, thread i of it with the 32 bytes that are thread i's
-// of the unit. Bound: bytes of the matrix, and of what it is made of or expanded to.
+// Work mapping: a block a unit, thread i of it with the 32 bytes that are thread i's of the unit;
+// for rows' scales a block a panel. Bound: bytes of the matrix, and of what it is made of or
+// expanded to.
 #include <cstdint>
+#include <type_traits>
 
+#include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/half.cuh"
 #include "kernels/cuda/int4.cuh"
 #include "kernels/cuda/int4_matrix.h"
@@ -117,14 +120,56 @@ __global__ void __launch_bounds__(kThreads)
 template <int kGroup>
 constexpr int64_t kUnitBytes = Int4UnitBytes(kGroup);
 
-// Elements from one row of the panel to the next, with a gap that keeps a warp's stores of two
-// elements and its loads of eight from bank conflicts.
-constexpr int kExpandPitch = kInt4UnitColumns + 8;
+// Where the 16-bit elements of a row-major matrix without gaps go.
+template <typename T>
+struct HalfSink {
+  using Element = T;
+  using Pair = uint32_t;
+  struct Rows {
+    __device__ Rows(const HalfSink&, int64_t, int64_t) {}
+  };
 
-template <typename T, int kGroup>
+  T* out;
+  int64_t stride;
+
+  // Of the upper of a thread's two rows, or of the one eight below it.
+  __device__ static Pair Of(const Rows&, bool, uint32_t pair) { return pair; }
+};
+
+// Or, with the scales of its rows, its codes in FP8.
+template <typename T>
+struct Fp8Sink {
+  using Element = unsigned char;
+  using Pair = uint16_t;
+  struct Rows {
+    __device__ Rows(const Fp8Sink& sink, int64_t row, int64_t rows)
+        : low(row < rows ? 1.0f / sink.scales[row] : 0),
+          high(row + 8 < rows ? 1.0f / sink.scales[row + 8] : 0) {}
+    float low;
+    float high;
+  };
+
+  unsigned char* out;
+  int64_t stride;
+  const float* scales;
+
+  __device__ static Pair Of(const Rows& rows, bool is_low, uint32_t pair) {
+    const float2 value = Widen<T>(pair);
+    const float inverse = is_low ? rows.low : rows.high;
+    return static_cast<Pair>(fp8::Codes2(value.x * inverse, value.y * inverse));
+  }
+};
+
+template <typename T, int kGroup, typename Sink>
 __global__ void __launch_bounds__(kThreads)
-    ExpandKernel(const unsigned char* data, int64_t k, int64_t rows, T* out) {
-  __shared__ __align__(16) T panel[kInt4PanelRows * kExpandPitch];
+    ExpandKernel(const unsigned char* data, int64_t k, int64_t rows, Sink sink) {
+  using Element = typename Sink::Element;
+  // 16 bytes of elements.
+  constexpr int kPiece = 16 / static_cast<int>(sizeof(Element));
+  // Elements from one row of the panel to the next, with a gap that keeps a warp's stores of two
+  // elements and its loads of a piece from bank conflicts.
+  constexpr int kPitch = kInt4UnitColumns + kPiece;
+  __shared__ __align__(16) Element panel[kInt4PanelRows * kPitch];
   const Unit unit(k, kUnitBytes<kGroup>);
   const int thread = static_cast<int>(threadIdx.x);
   const unsigned char* from = data + unit.offset;
@@ -145,6 +190,7 @@ __global__ void __launch_bounds__(kThreads)
   // Without letting the next kernel begin: one that multiplies by what is written here may read it
   // before it waits.
   AwaitEarlierKernels();
+  const typename Sink::Rows sink_rows(sink, unit.first_row + row, rows);
 #pragma unroll
   for (int step = 0; step < kInt4UnitColumns / 16; ++step) {
     const uint4& four = words[step / 4];
@@ -157,23 +203,51 @@ __global__ void __launch_bounds__(kThreads)
     int4::Dequantize<T>(word, int4::RowScale<T>(low[g]), int4::RowScale<T>(high[g]), pairs);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      *reinterpret_cast<uint32_t*>(panel + RowOf(i) * kExpandPitch + 16 * step + ColumnOf(i)) =
-          pairs[i];
+      *reinterpret_cast<typename Sink::Pair*>(panel + RowOf(i) * kPitch + 16 * step + ColumnOf(i)) =
+          Sink::Of(sink_rows, i % 2 == 0, pairs[i]);
     }
   }
   __syncthreads();
-  constexpr int kPieces = kInt4UnitColumns / 8;
+  constexpr int kPieces = kInt4UnitColumns / kPiece;
   const int piece = thread % kPieces;
-  const int64_t column = unit.first_column + 8 * piece;
+  const int64_t column = unit.first_column + kPiece * piece;
   if (column < k) {
     for (int r = thread / kPieces; r < kInt4PanelRows && unit.first_row + r < rows;
          r += kThreads / kPieces) {
-      *reinterpret_cast<uint4*>(out + (unit.first_row + r) * k + column) =
-          *reinterpret_cast<const uint4*>(panel + r * kExpandPitch + 8 * piece);
+      *reinterpret_cast<uint4*>(sink.out + (unit.first_row + r) * sink.stride + column) =
+          *reinterpret_cast<const uint4*>(panel + r * kPitch + kPiece * piece);
     }
   }
   // It begins once all blocks have ended, by when this has arrived.
   __threadfence();
+}
+
+template <typename T, int kGroup>
+__global__ void __launch_bounds__(kThreads)
+    RowScalesKernel(const unsigned char* data, int64_t n, int64_t k, float* scales) {
+  __shared__ float most[kThreads / kInt4PanelRows][kInt4PanelRows];
+  const int64_t units = (k + kInt4UnitColumns - 1) / kInt4UnitColumns;
+  const int row = static_cast<int>(threadIdx.x) % kInt4PanelRows;
+  const int lane = static_cast<int>(threadIdx.x) / kInt4PanelRows;
+  const unsigned char* panel = data + blockIdx.x * units * kUnitBytes<kGroup> + kInt4NibbleBytes;
+  float largest = 0;
+  for (int64_t u = lane; u < units; u += kThreads / kInt4PanelRows) {
+    const auto* words = reinterpret_cast<const uint32_t*>(panel + u * kUnitBytes<kGroup>);
+    for (int g = 0; g < kInt4UnitColumns / kGroup; ++g) {
+      const uint32_t word = words[g * kInt4PanelRows + row];
+      // A group beyond the columns is all zero.
+      if (word == 0) continue;
+      const float2 pair = Widen<T>(word);
+      const float zero = pair.y - int4::kBase<T>;
+      largest = fp8::LargerMagnitude(largest, pair.x * fmaxf(zero, 15 - zero));
+    }
+  }
+  most[lane][row] = largest;
+  __syncthreads();
+  if (lane > 0) return;
+  for (const auto& others : most) largest = fp8::LargerMagnitude(largest, others[row]);
+  const int64_t at = static_cast<int64_t>(blockIdx.x) * kInt4PanelRows + row;
+  if (at < n) scales[at] = fp8::Scale(largest).value;
 }
 
 bool IsValid(const Int4Matrix& m) {
@@ -183,6 +257,33 @@ bool IsValid(const Int4Matrix& m) {
 }
 
 unsigned Units(int64_t n, int64_t k) { return static_cast<unsigned>(Int4Panels(n) * Int4Units(k)); }
+
+bool AreRowsOf(const Int4Matrix& matrix, int64_t first_row, int64_t rows) {
+  return IsValid(matrix) && first_row >= 0 && first_row % kInt4PanelRows == 0 && rows > 0 &&
+         first_row + rows <= matrix.n;
+}
+
+// Calls launch() with the group as a constant.
+template <typename Launch>
+cudaError_t WithGroup(int group, const Launch& launch) {
+  if (group == 32) return launch(std::integral_constant<int, 32>());
+  if (group == 64) return launch(std::integral_constant<int, 64>());
+  return launch(std::integral_constant<int, 128>());
+}
+
+template <typename T, typename Sink>
+cudaError_t Expand(const Int4Matrix& matrix, int64_t first_row, int64_t rows, const Sink& sink,
+                   cudaStream_t stream) {
+  const unsigned char* data =
+      static_cast<const unsigned char*>(matrix.data) +
+      first_row / kInt4PanelRows * Int4Units(matrix.k) * Int4UnitBytes(matrix.group);
+  const auto launch = [&](auto kernel) {
+    return Launch(kernel, dim3(Units(rows, matrix.k)), kThreads, 0, stream, data, matrix.k, rows,
+                  sink);
+  };
+  return WithGroup(matrix.group,
+                   [&](auto group) { return launch(ExpandKernel<T, group(), Sink>); });
+}
 
 }  // namespace
 
@@ -210,23 +311,39 @@ cudaError_t RandomInt4(float range, uint64_t seed, const Int4Matrix& matrix, cud
   });
 }
 
+cudaError_t Int4RowScales(const Int4Matrix& matrix, float* scales, cudaStream_t stream) {
+  if (!IsValid(matrix) || scales == nullptr) return cudaErrorInvalidValue;
+  return WithHalf(matrix.type, [&](auto element) {
+    return WithGroup(matrix.group, [&](auto group) {
+      RowScalesKernel<decltype(element), group()>
+          <<<static_cast<unsigned>(Int4Panels(matrix.n)), kThreads, 0, stream>>>(
+              static_cast<const unsigned char*>(matrix.data), matrix.n, matrix.k, scales);
+      return cudaGetLastError();
+    });
+  });
+}
+
 cudaError_t ExpandInt4(const Int4Matrix& matrix, int64_t first_row, int64_t rows, void* out,
                        cudaStream_t stream) {
-  if (!IsValid(matrix) || first_row < 0 || first_row % kInt4PanelRows != 0 || rows <= 0 ||
-      first_row + rows > matrix.n || !IsVectorizable(out, matrix.k, matrix.k)) {
+  if (!AreRowsOf(matrix, first_row, rows) || !IsVectorizable(out, matrix.k, matrix.k)) {
     return cudaErrorInvalidValue;
   }
-  const auto* data = static_cast<const unsigned char*>(matrix.data) +
-                     first_row / kInt4PanelRows * Int4Units(matrix.k) * Int4UnitBytes(matrix.group);
   return WithHalf(matrix.type, [&](auto element) {
     using T = decltype(element);
-    const auto launch = [&](auto kernel) {
-      return Launch(kernel, dim3(Units(rows, matrix.k)), kThreads, 0, stream, data, matrix.k, rows,
-                    static_cast<T*>(out));
-    };
-    if (matrix.group == 32) return launch(ExpandKernel<T, 32>);
-    if (matrix.group == 64) return launch(ExpandKernel<T, 64>);
-    return launch(ExpandKernel<T, 128>);
+    return Expand<T>(matrix, first_row, rows, HalfSink<T>{static_cast<T*>(out), matrix.k}, stream);
+  });
+}
+
+cudaError_t ExpandInt4ToFp8(const Int4Matrix& matrix, int64_t first_row, int64_t rows,
+                            const Fp8Rows& out, cudaStream_t stream) {
+  if (!AreRowsOf(matrix, first_row, rows) || matrix.k % 16 != 0 || out.stride % 16 != 0 ||
+      !IsVectorizable(out.codes, out.stride, matrix.k) || out.scales == nullptr) {
+    return cudaErrorInvalidValue;
+  }
+  return WithHalf(matrix.type, [&](auto element) {
+    using T = decltype(element);
+    const Fp8Sink<T> sink = {static_cast<unsigned char*>(out.codes), out.stride, out.scales};
+    return Expand<T>(matrix, first_row, rows, sink, stream);
   });
 }
 

@@ -21,6 +21,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/half_type.h"
 
 namespace quiver {
@@ -69,6 +70,14 @@ cudaError_t RandomInt4(float range, uint64_t seed, const Int4Matrix& matrix, cud
 // rounded once; k is a multiple of 8. The next kernel in the stream may read `out` without waiting.
 cudaError_t ExpandInt4(const Int4Matrix& matrix, int64_t first_row, int64_t rows, void* out,
                        cudaStream_t stream);
+
+// scales[n]: those with which ExpandInt4ToFp8() has codes for all that a row's groups can hold.
+cudaError_t Int4RowScales(const Int4Matrix& matrix, float* scales, cudaStream_t stream);
+
+// As ExpandInt4(), in FP8: the closest to an element are code * scale, with Int4RowScales() of the
+// same rows in out.scales, which are read. k is a multiple of 16.
+cudaError_t ExpandInt4ToFp8(const Int4Matrix& matrix, int64_t first_row, int64_t rows,
+                            const Fp8Rows& out, cudaStream_t stream);
 
 }  // namespace quiver
 

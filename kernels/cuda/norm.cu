@@ -8,6 +8,7 @@
 #include <climits>
 #include <cstdint>
 
+#include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/half.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/norm.h"
@@ -51,8 +52,8 @@ __device__ __forceinline__ float SquareSum(float4 a, float sum) {
 // A thread holds up to kQuads groups of four elements of its row.
 template <typename T, int kQuads, bool kWarpHasRow, bool kIsLayerNorm>
 __global__ void NormKernel(NormParams params) {
-  // Two arrays, so that the second sum need not wait for the readers of the first.
-  __shared__ float partial[2][kMaxWarps];
+  // An array each, so that none need wait for the readers of the one before.
+  __shared__ float partial[3][kMaxWarps];
   const NormTensors& t = params.tensors;
   const int lane = kWarpHasRow ? threadIdx.x % 32 : threadIdx.x;
   const int lanes = kWarpHasRow ? 32 : blockDim.x;
@@ -119,6 +120,7 @@ __global__ void NormKernel(NormParams params) {
   const float factor =
       1.0f /
       sqrtf(RowSum<kWarpHasRow>(square_sum, partial[1]) / static_cast<float>(dim) + params.eps);
+  float most = 0;
 #pragma unroll
   for (int i = 0; i < kQuads; ++i) {
     const int column = 4 * (lane + i * lanes);
@@ -131,6 +133,25 @@ __global__ void NormKernel(NormParams params) {
       if (residual_out != nullptr) Store4(residual_out + column, result);
     }
     if (out != nullptr) Store4(out + column, result);
+    if constexpr (!kIsLayerNorm) {
+      most = fp8::LargerMagnitude(fp8::LargerMagnitude(most, result.x), result.y);
+      most = fp8::LargerMagnitude(fp8::LargerMagnitude(most, result.z), result.w);
+      value[i] = result;
+    }
+  }
+  if constexpr (!kIsLayerNorm) {
+    if (t.fp8.codes == nullptr) return;
+    const fp8::Scale scale(kWarpHasRow ? fp8::WarpMax(most) : fp8::BlockMax(most, partial[2]));
+    auto* codes = static_cast<unsigned char*>(t.fp8.codes) + row * t.fp8.stride;
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i) {
+      const int column = 4 * (lane + i * lanes);
+      if (column >= dim) continue;
+      const float f = scale.inverse;
+      *reinterpret_cast<uint32_t*>(codes + column) =
+          fp8::Codes4(value[i].x * f, value[i].y * f, value[i].z * f, value[i].w * f);
+    }
+    if (lane == 0) t.fp8.scales[row] = scale.value;
   }
 }
 
@@ -144,6 +165,9 @@ bool IsValid(const NormParams& params, bool is_layer_norm) {
          (t.residual_out == nullptr ||
           IsVectorizable(t.residual_out, t.residual_out_stride, t.dim)) &&
          (t.out == nullptr || IsVectorizable(t.out, t.out_stride, t.dim)) &&
+         (t.fp8.codes == nullptr ||
+          (!is_layer_norm && IsVectorizable(t.fp8.codes, t.fp8.stride, t.dim) &&
+           t.fp8.scales != nullptr)) &&
          is_vector(params.weight) && (!is_layer_norm || is_vector(params.bias));
 }
 

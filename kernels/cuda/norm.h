@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/half_type.h"
 
 namespace quiver {
@@ -29,6 +30,9 @@ struct NormTensors {
   int64_t residual_out_stride = 0;
   void* out = nullptr;  // [rows, dim] of `type`, may be `delta`; null: not written
   int64_t out_stride = 0;
+  // Of AddRmsNorm: `out` in FP8, each row scaled for itself; may be where delta is, a row within
+  // its own. Without codes: not written.
+  Fp8Rows fp8 = {};
   int64_t rows = 0;
   int64_t dim = 0;  // a multiple of 8, at most 16384
   HalfType type = HalfType::kBf16;

@@ -4,6 +4,7 @@
 #define QUIVER_KERNELS_CUDA_WIDE_MMA_CUH_
 
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 #include <type_traits>
@@ -36,22 +37,25 @@ namespace quiver::hopper {
 #define QUIVER_MMA_SUMS_64 \
   QUIVER_MMA_SUMS_16(0), QUIVER_MMA_SUMS_16(16), QUIVER_MMA_SUMS_16(32), QUIVER_MMA_SUMS_16(48)
 
-// d (+)= a b^T: 64 x kColumns of a warpgroup, a and b both with 16 summed columns in shared memory.
-// `d` is overwritten if `accumulate` is 0.
+// d (+)= a b^T: 64 x kColumns of a warpgroup, a and b both with 32 bytes of summed columns in
+// shared memory. `d` is overwritten if `accumulate` is 0.
 template <typename T, int kColumns>
 __device__ __forceinline__ void MmaWide(float (&d)[kColumns / 2], uint64_t a, uint64_t b,
                                         int accumulate) {
-#define QUIVER_MMA(N, TYPE, NAMES, A, B, ACCUMULATE, ...)                                      \
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ACCUMULATE                                  \
-               ", 0;\nwgmma.mma_async.sync.aligned.m64n" N "k16.f32." TYPE "." TYPE " {" NAMES \
-               "}, " A ", " B ", p, 1, 1, 0, 0;\n}"                                            \
-               : __VA_ARGS__                                                                   \
+  // 16-bit operands may lie either way, which the last two numbers tell.
+#define QUIVER_MMA(N, TYPE, ORDER, NAMES, A, B, ACCUMULATE, ...)                          \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " ACCUMULATE                             \
+               ", 0;\nwgmma.mma_async.sync.aligned.m64n" N TYPE " {" NAMES "}, " A ", " B \
+               ", p, 1, 1" ORDER ";\n}"                                                   \
+               : __VA_ARGS__                                                              \
                : "l"(a), "l"(b), "r"(accumulate))
-#define QUIVER_MMA_TYPED(N, NAMES, A, B, ACCUMULATE, ...)        \
-  if constexpr (std::is_same_v<T, __half>) {                     \
-    QUIVER_MMA(N, "f16", NAMES, A, B, ACCUMULATE, __VA_ARGS__);  \
-  } else {                                                       \
-    QUIVER_MMA(N, "bf16", NAMES, A, B, ACCUMULATE, __VA_ARGS__); \
+#define QUIVER_MMA_TYPED(N, NAMES, A, B, ACCUMULATE, ...)                               \
+  if constexpr (std::is_same_v<T, __nv_fp8_e4m3>) {                                     \
+    QUIVER_MMA(N, "k32.f32.e4m3.e4m3", "", NAMES, A, B, ACCUMULATE, __VA_ARGS__);       \
+  } else if constexpr (std::is_same_v<T, __half>) {                                     \
+    QUIVER_MMA(N, "k16.f32.f16.f16", ", 0, 0", NAMES, A, B, ACCUMULATE, __VA_ARGS__);   \
+  } else {                                                                              \
+    QUIVER_MMA(N, "k16.f32.bf16.bf16", ", 0, 0", NAMES, A, B, ACCUMULATE, __VA_ARGS__); \
   }
 #define QUIVER_MMA_NAMES_TO_4 \
   QUIVER_MMA_NAMES_1 QUIVER_MMA_NAMES_2 QUIVER_MMA_NAMES_3 QUIVER_MMA_NAMES_4

@@ -45,6 +45,7 @@ std::vector<quiver::PackedBatch> ReadBatches(const char* path, int dimensions) {
 
 int main(int argc, char** argv) {
   quiver::BackendOptions options;
+  auto quantization = quiver::QuantizationChoice::kAuto;
   std::vector<const char*> paths;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
@@ -60,14 +61,26 @@ int main(int argc, char** argv) {
       if (argument == "--device") options.device = *device;
       if (argument == "--dtype") options.cuda.dtype = *dtype;
       ++i;
+    } else if (argument == "--quantization" || argument == "--activation") {
+      const auto chosen = quiver::ParseQuantizationChoice(value);
+      const auto activation = quiver::ParseActivationType(value);
+      if (argument == "--quantization" ? !chosen.has_value() : !activation.has_value()) {
+        return Fail(argument + ": '" + value + "'");
+      }
+      if (argument == "--quantization") quantization = *chosen;
+      if (argument == "--activation") options.cuda.activation = *activation;
+      ++i;
     } else {
       paths.push_back(argv[i]);
     }
   }
   if (paths.size() != 3) return Fail("give MODEL_DIR IDS VECTORS");
 
-  const auto config = quiver::LoadModelConfig(paths[0]);
+  auto config = quiver::LoadModelConfig(paths[0]);
   if (!config.ok()) return Fail(config.status().ToString());
+  auto quantized = config->quantization_config.With(quantization);
+  if (!quantized.ok()) return Fail(quantized.status().ToString());
+  config->quantization_config = *std::move(quantized);
   auto weights = quiver::Weights::Open(paths[0]);
   if (!weights.ok()) return Fail(weights.status().ToString());
   std::vector<quiver::PackedBatch> batches = ReadBatches(paths[1], config->hidden_size);

@@ -3,8 +3,8 @@
 
     quantization.py --quiver build/run/tools/quiver/quiver --model DIR [--query-prompt query] [--device cpu] DATA [DATA ...]
 
-Quantizes at load (--quantization). Each DATA is a retrieval set in BEIR's form. --expect int4=0.986 makes the exit code say
-whether the mean cosine is as high. Needs numpy.
+Quantizes at load (--quantization), and with --activation multiplies by inputs of that kind where the device is a CUDA one. Each DATA
+is a retrieval set in BEIR's form. --expect int4=0.986 makes the exit code say whether the mean cosine is as high. Needs numpy.
 """
 import argparse
 import pathlib
@@ -23,6 +23,7 @@ def main():
     parser.add_argument("--quiver", required=True, help="path of the CLI")
     parser.add_argument("--model", required=True, help="Hugging Face directory of a checkpoint in floats")
     parser.add_argument("--device", help="as the CLI takes it")
+    parser.add_argument("--activation", help="as the CLI takes it; the checkpoint as it is runs without")
     parser.add_argument("--query-prompt", default="", help="the queries' prompt, by name (default: none)")
     parser.add_argument("--expect", action="append", default=[], help="FORMAT=LEAST_MEAN_COSINE")
     parser.add_argument("data", nargs="+", type=pathlib.Path, help="folders of retrieval sets")
@@ -30,6 +31,7 @@ def main():
     args.server, args.dtype, args.dimensions = None, None, 0
     least = {name: float(value) for name, value in (text.split("=") for text in args.expect)}
 
+    activation = args.activation
     as_expected = True
     print("| set | format | nDCG@10 | mean cosine | lowest |")
     print("| :-- | :-- | --: | --: | --: |")
@@ -37,6 +39,7 @@ def main():
         prompt = ["--prompt", args.query_prompt] if args.query_prompt else []
         reference = None
         for args.quantization in FORMATS:
+            args.activation = activation if args.quantization != "auto" else None
             documents = embed(args, data.documents, ["--truncate", "right"])
             queries = embed(args, data.queries, ["--truncate", "right", *prompt])
             vectors = np.concatenate([documents, queries]).astype(np.float64)

@@ -26,7 +26,7 @@ def embed(args, texts, options):
         output = pathlib.Path(folder) / "vectors.npy"
         command = [args.quiver, "embed", "--input", "-", "--input-format", "jsonl", "--output", str(output), *options]
         command += ["--server", args.server, "--wait", "60"] if args.server else ["--model", args.model]
-        for option in ("device", "dtype", "quantization"):
+        for option in ("device", "dtype", "quantization", "activation"):
             if getattr(args, option):
                 command += [f"--{option}", getattr(args, option)]
         if args.dimensions:
@@ -48,6 +48,7 @@ def main():
     parser.add_argument("--device", help="with --model: where, as the CLI takes it")
     parser.add_argument("--dtype", help="with --model: type of the weights on a CUDA device")
     parser.add_argument("--quantization", help="with --model: as the CLI takes it")
+    parser.add_argument("--activation", help="with --model: as the CLI takes it")
     parser.add_argument("--query-prompt", default="", help="the queries' prompt, by name (default: none)")
     parser.add_argument("--dimensions", type=int, default=0, help="length of the vectors (default: the server's)")
     parser.add_argument("--expect-ndcg", type=float, help=f"fail unless each score is within {TOLERANCE} of this")

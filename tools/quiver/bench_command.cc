@@ -287,6 +287,10 @@ void AddEngineFlags(CLI::App* command, BenchFlags* flags) {
       ->type_name("TYPE")
       ->capture_default_str()
       ->group(kDeviceGroup);
+  AddParsed(
+      command, "--activation", "TYPE", ParseActivationType, kActivationTypes, &cuda->activation,
+      absl::StrCat("What quantized weights are multiplied by, in large batches: ", kActivationTypes,
+                   "\n(default: auto, FP8 where they are FP8)"));
   AddParsed(command, "--memory-budget", "MEMORY", ParseMemoryBudget, kMemoryBudgets,
             &cuda->memory_budget,
             absl::StrCat("Device memory to take: ", kMemoryBudgets, "\n(default: nearly all)"));

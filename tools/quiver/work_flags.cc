@@ -84,6 +84,9 @@ void ExecutorFlags::AddDeviceTo(CLI::App* command, CLI::Option* local) {
   add("--dtype", ParseComputeType, &cuda.dtype, kComputeTypes, "TYPE",
       absl::StrCat("Type of weights and activations on a CUDA device: ", kComputeTypes,
                    "\n(default: bfloat16)"));
+  add("--activation", ParseActivationType, &cuda.activation, kActivationTypes, "TYPE",
+      absl::StrCat("What quantized weights are multiplied by on a CUDA device, in large batches:\n",
+                   kActivationTypes, " (default: auto, FP8 where they are FP8)"));
   add("--quantization", ParseQuantizationChoice, &quantization, kQuantizationChoices, "FORMAT",
       absl::StrCat("What the checkpoint must be: ", kQuantizationChoices,
                    "\n(default: auto); int4 and fp8 also quantize one that is stored in floats"));

@@ -57,13 +57,15 @@ ActivationPlan PlanOf(const ForwardShape& shape, const ActivationRequest& reques
   plan.first = limits(tokens, size.chunk_tokens);
   plan.second = limits(std::min(tokens, size.second_tokens), kSecondChunkTokens);
   plan.second.decoder_bytes = request.decoder_bytes;
+  if (plan.first.chunk_tokens < plan.first.tokens) {
+    plan.first.expanded_bytes = std::max(request.expanded_bytes, request.layer_expanded_bytes);
+  }
   if (&size == std::end(kSizes) - 1) {
     plan.first.expanded_bytes = (request.expanded_bytes + 1) / 2;
     plan.second.expanded_bytes = std::min(request.expanded_bytes, kSecondExpandedBytes);
   }
   for (PassLimits* pass : {&plan.first, &plan.second}) {
-    pass->expanded_bytes =
-        std::max(pass->expanded_bytes, pass->chunk_tokens * request.fp8_row_bytes);
+    pass->expanded_bytes += pass->chunk_tokens * request.fp8_row_bytes;
   }
   plan.bytes =
       ActivationLayout(shape, plan.first).bytes + ActivationLayout(shape, plan.second).bytes;
@@ -96,6 +98,7 @@ ActivationLayout::ActivationLayout(const ForwardShape& shape, const PassLimits& 
   projected = cursor.Take(limits.tokens * shape.projection_width() * kHalfBytes);
   half = cursor.Take(limits.chunk_tokens * shape.hidden * kHalfBytes);
   inner = cursor.Take(limits.chunk_tokens * shape.inner_width * kHalfBytes);
+  row_scales = cursor.Take(limits.chunk_tokens * kF32Bytes);
   if (shape.prune_last) {
     pooled_residual = cursor.Take(limits.sequences * shape.hidden * kF32Bytes);
     pooled_query = cursor.Take(limits.sequences * shape.query_width() * kHalfBytes);

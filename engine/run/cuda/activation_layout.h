@@ -37,8 +37,8 @@ struct PassLimits {
   int64_t few_rows_bytes = 0;
   // What all layers in one launch work in; 0 where they do not run so.
   int64_t decoder_bytes = 0;
-  // For weights that are expanded to 16 bits before a product, as a whole or in parts; 0 where none
-  // is.
+  // For weights that are multiplied in another form than theirs, as a whole or in parts, and for
+  // inputs that become FP8; 0 where there are none.
   int64_t expanded_bytes = 0;
 };
 
@@ -69,6 +69,7 @@ struct ActivationLayout {
   int64_t projected = 0;        // 16-bit [tokens, query | key | value]
   int64_t half = 0;             // 16-bit [chunk, hidden]
   int64_t inner = 0;            // 16-bit [chunk, inner_width]
+  int64_t row_scales = 0;       // F32 [chunk]
   int64_t pooled_residual = 0;  // F32 [sequences, hidden]
   int64_t pooled_query = 0;     // 16-bit [sequences, query]
   int64_t input = 0;            // input_bytes
@@ -101,7 +102,9 @@ struct ActivationRequest {
   int64_t few_rows_bytes = 0;
   int64_t decoder_bytes = 0;   // of the second pass, where graphs are
   int64_t expanded_bytes = 0;  // of the largest weight that is expanded
-  // Of a row of a chunk that becomes FP8 before a product; in the same place.
+  // Of all of a layer's that are, so that the next chunk finds them.
+  int64_t layer_expanded_bytes = 0;
+  // Of a row of a chunk that becomes FP8 in a product; behind that.
   int64_t fp8_row_bytes = 0;
 };
 

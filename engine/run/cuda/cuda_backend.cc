@@ -105,12 +105,12 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
   }
   WeightForm random_form;
   if (options.cuda.dummy_int4_group > 0) {
-    random_form = {WeightKind::kInt4, options.cuda.dummy_int4_group};
+    random_form = {.kind = WeightKind::kInt4, .group = options.cuda.dummy_int4_group};
   } else if (options.cuda.dummy_fp8 && matmul_->takes_fp8()) {
-    random_form = {WeightKind::kFp8, 0};
+    random_form = {.kind = WeightKind::kFp8};
   }
   WeightLayout layout(weights, prefix, options.cuda.dtype, &config.quantization_config,
-                      matmul_->takes_fp8(), random_form);
+                      matmul_->takes_fp8(), random_form, options.cuda.activation);
   const CudaModelOptions model_options = {.shape = shape_,
                                           .type = options.cuda.dtype,
                                           .max_positions = options.max_input_tokens > 0
@@ -119,9 +119,15 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
   model_ =
       (qwen3 ? CreateQwen3Cuda : CreateBertCuda)(config, model_options, &layout, matmul_.get());
   if (!layout.status().ok()) return layout.status();
-  quantizes_inputs_ =
-      std::any_of(layout.pieces().begin(), layout.pieces().end(),
-                  [](const WeightPiece& piece) { return piece.form.kind == WeightKind::kFp8; });
+  quantizes_inputs_ = std::any_of(layout.pieces().begin(), layout.pieces().end(),
+                                  [](const WeightPiece& piece) { return piece.form.fp8_inputs; });
+  if (options.cuda.activation == ActivationType::kFp8 && !quantizes_inputs_) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--activation fp8 needs ",
+        matmul_->takes_fp8() ? "weights of int4 or FP8 (--quantization), the model has none that "
+                               "are multiplied so"
+                             : "a device of compute capability 9.0, and not --force-portable"));
+  }
 
   status = PlanMemory(config, layout, options);
   if (status.ok()) status = TakeMemory(layout, weights);
@@ -151,7 +157,10 @@ absl::Status CudaBackend::PlanMemory(const ModelConfig& config, const WeightLayo
   request.max_input_tokens = options.max_input_tokens;
   request.few_rows_bytes = device_.few_rows_bytes;
   request.expanded_bytes = layout.expanded_bytes();
-  if (layout.fp8_columns() > 0) request.fp8_row_bytes = Fp8RowBytes(layout.fp8_columns());
+  request.layer_expanded_bytes = layout.all_expanded_bytes() / shape_.num_layers;
+  if (layout.fp8_columns() > 0 && !model_->quantizes_inputs()) {
+    request.fp8_row_bytes = Fp8RowBytes(layout.fp8_columns());
+  }
   if (!options.cuda.force_portable) request.decoder_bytes = model_->DecoderBytes();
   request.default_input_tokens = config.default_max_tokens;
   const double flop_per_token =

@@ -79,9 +79,13 @@ std::vector<MatmulCase> CudaExecutor::Matmuls(const PassRegion& region) const {
 }
 
 MatmulScratch CudaExecutor::Scratch(const PassRegion& region) const {
-  return {region.device(region.layout().workspace), kWorkspaceBytes,
-          region.device(region.layout().few_rows),  region.stream(),
-          region.device(region.layout().expanded),  region.limits().expanded_bytes};
+  return {region.device(region.layout().workspace),
+          kWorkspaceBytes,
+          region.device(region.layout().few_rows),
+          region.stream(),
+          region.device(region.layout().expanded),
+          region.limits().expanded_bytes,
+          region.expanded_weights()};
 }
 
 RowBlock CudaExecutor::Chunk(const DeviceBatch& batch, const PassRegion& region, int64_t begin,
@@ -94,6 +98,7 @@ RowBlock CudaExecutor::Chunk(const DeviceBatch& batch, const PassRegion& region,
   block.residual = region.device<float>(layout.residual) + begin * options_.shape.hidden;
   block.half = region.device(layout.half);
   block.inner = region.device(layout.inner);
+  block.row_scales = region.device<float>(layout.row_scales);
   block.projected_stride = options_.shape.projection_width();
   block.projected = region.device(layout.projected) + 2 * begin * block.projected_stride;
   block.scratch = Scratch(region);

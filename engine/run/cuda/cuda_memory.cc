@@ -37,6 +37,7 @@ absl::StatusOr<MemoryGrant> GrantMemory(const ForwardShape& shape, const MemoryR
   activations.few_rows_bytes = request.few_rows_bytes;
   activations.decoder_bytes = request.decoder_bytes;
   activations.expanded_bytes = request.expanded_bytes;
+  activations.layer_expanded_bytes = request.layer_expanded_bytes;
   activations.fp8_row_bytes = request.fp8_row_bytes;
   activations.max_chunk_tokens = request.max_chunk_tokens;
   const absl::StatusOr<ActivationPlan> plan = PlanActivations(shape, activations);

@@ -27,6 +27,7 @@ struct MemoryRequest {
   int64_t few_rows_bytes = 0;
   int64_t decoder_bytes = 0;
   int64_t expanded_bytes = 0;
+  int64_t layer_expanded_bytes = 0;
   int64_t fp8_row_bytes = 0;
 };
 

@@ -31,6 +31,8 @@ struct RowBlock {
   // Scratch: the input of the next product, and the MLP's inside.
   void* half = nullptr;   // [rows, hidden]
   void* inner = nullptr;  // [rows, inner_width]
+  // Of a product's input, where that is in FP8: then its codes lie in `half` or `inner`.
+  float* row_scales = nullptr;  // [rows]
   // [rows, query | key | value], or for pooled rows [rows, query]; attention leaves its output in
   // place of the queries.
   void* projected = nullptr;
@@ -48,7 +50,7 @@ class CudaModel {
   // there, on `stream`.
   virtual absl::Status Bind(std::byte* weights, cudaStream_t stream) = 0;
 
-  // The residual from ids, and in `half` the first layer's input.
+  // The residual from ids, and in `half` the first layer's input, in the form that it is asked for.
   virtual absl::Status Embed(const RowBlock& block) = 0;
 
   // `layer`'s queries, keys and values from its input in `half`, ready for attention. A pruned last
@@ -61,6 +63,9 @@ class CudaModel {
   // The rest of `layer`, from attention's output to the residual and, but after the last, the next
   // layer's input in `half`.
   virtual absl::Status Finish(int layer, const RowBlock& block) = 0;
+
+  // Whether products get their FP8 inputs as such, so that they need no room to make them.
+  virtual bool quantizes_inputs() const { return false; }
 
   // What Decode() works in, zero before its first call; 0 if this model does not run so on the
   // current device.

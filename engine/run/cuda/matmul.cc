@@ -9,7 +9,6 @@
 #include "engine/run/cuda/cuda_status.h"
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/few_rows_matmul.h"
-#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/fp8_few_rows.h"
 #include "kernels/cuda/int4_few_rows.h"
 #include "kernels/cuda/rope.h"
@@ -98,8 +97,25 @@ Matmul::~Matmul() {
   if (handle_ != nullptr) cublasLtDestroy(handle_);
 }
 
+bool Matmul::WantsFp8(const MatmulOperands& operands, const MatmulScratch& scratch) {
+  if (!operands.form.fp8_inputs) return false;
+  MatmulAlgorithm& chosen = chosen_[Hashable(operands.key())];
+  const bool is_ours =
+      chosen == kFewRowsAlgorithm ? TakesFewRows(operands) : chosen == kExpandAlgorithm;
+  if (is_ours) return false;
+  if (TakesFp8(chosen, operands)) return true;
+  // None yet, or one that was chosen for the most rows of its key and does not take these.
+  chosen = Fp8Candidates(operands, scratch.workspace_bytes, /*most=*/1)[0];
+  return chosen != kExpandAlgorithm;
+}
+
 absl::Status Matmul::Run(const MatmulOperands& operands, const MatmulScratch& scratch) {
   const HashableKey key = Hashable(operands.key());
+  // Which settles the algorithm.
+  if (operands.form.fp8_inputs) {
+    WantsFp8(operands, scratch);
+    return RunWith(chosen_[key], operands, scratch);
+  }
   const auto found = chosen_.find(key);
   if (found != chosen_.end() && RunWith(found->second, operands, scratch).ok()) {
     return absl::OkStatus();
@@ -118,7 +134,7 @@ absl::Status Matmul::Run(const MatmulOperands& operands, const MatmulScratch& sc
 
 std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
                                                 int64_t workspace_bytes, int most) {
-  if (operands.form.kind == WeightKind::kFp8) {
+  if (operands.form.fp8_inputs) {
     return Fp8Candidates(operands, workspace_bytes, most);
   }
   Layouts layouts(operands, type_);
@@ -140,17 +156,7 @@ std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
                                      &found) != CUBLAS_STATUS_SUCCESS) {
     return {};
   }
-  std::vector<MatmulAlgorithm> algorithms;
-  if (TakesFewRows(operands) && most > 1) algorithms.push_back(kFewRowsAlgorithm);
-  const bool is_for_hopper = hopper_multiprocessors_ > 0 && operands.rows > kMaxFewRows &&
-                             (operands.epilogue != MatmulEpilogue::kQkNormRope ||
-                              operands.head_dim == kHopperMatmulHeadDim);
-  if (is_for_hopper && most > 1) {
-    for (const HopperMatmulTile& tile : LikelyHopperMatmulTiles(
-             operands.epilogue, operands.rows, operands.n, hopper_multiprocessors_)) {
-      algorithms.push_back(HopperAlgorithm(tile));
-    }
-  }
+  std::vector<MatmulAlgorithm> algorithms = OwnCandidates(operands, most);
   for (int i = 0; i < found; ++i) {
     if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
     MatmulAlgorithm algorithm;
@@ -158,6 +164,24 @@ std::vector<MatmulAlgorithm> Matmul::Candidates(const MatmulOperands& operands,
     algorithms.push_back(algorithm);
   }
   return algorithms;
+}
+
+std::vector<MatmulAlgorithm> Matmul::OwnCandidates(const MatmulOperands& operands, int most) const {
+  std::vector<MatmulAlgorithm> algorithms;
+  if (most == 1) return algorithms;
+  if (TakesFewRows(operands)) algorithms.push_back(kFewRowsAlgorithm);
+  if (operands.rows > kMaxFewRows && TakesHopper(operands)) {
+    for (const HopperMatmulTile& tile : LikelyHopperMatmulTiles(
+             operands.epilogue, operands.rows, operands.n, hopper_multiprocessors_)) {
+      algorithms.push_back(HopperAlgorithm(tile));
+    }
+  }
+  return algorithms;
+}
+
+bool Matmul::TakesHopper(const MatmulOperands& operands) const {
+  return hopper_multiprocessors_ > 0 && (operands.epilogue != MatmulEpilogue::kQkNormRope ||
+                                         operands.head_dim == kHopperMatmulHeadDim);
 }
 
 bool Matmul::TakesFewRows(const MatmulOperands& operands) const {
@@ -179,17 +203,15 @@ absl::Status Matmul::RunWith(const MatmulAlgorithm& algorithm, const MatmulOpera
     if (!status.ok()) return status;
     return Follow(operands, scratch.stream);
   }
-  if (operands.form.kind == WeightKind::kInt4) {
+  if (operands.form.fp8_inputs) {
+    if (algorithm == kExpandAlgorithm) return MultiplyInParts(operands, scratch);
+    return MultiplyFp8(algorithm, operands, scratch);
+  }
+  if (operands.form.kind != WeightKind::kHalf) {
     return MultiplyExpanded(algorithm, operands, scratch);
   }
-  if (operands.form.kind == WeightKind::kFp8) {
-    if (algorithm == kExpandFp8Algorithm) return MultiplyInParts(operands, scratch);
-    const absl::Status status = MultiplyFp8(algorithm, operands, scratch);
-    if (!status.ok()) return status;
-    return Follow(operands, scratch.stream);
-  }
   if (const std::optional<HopperMatmulTile> tile = HopperTileOf(algorithm); tile.has_value()) {
-    return MultiplyOnHopper(*tile, operands, scratch.stream);
+    return MultiplyOnHopper(*tile, operands, /*x_scales=*/nullptr, scratch.stream);
   }
   const absl::Status status = algorithm == kFewRowsAlgorithm
                                   ? MultiplyFewRows(operands, scratch)
@@ -266,18 +288,39 @@ absl::Status Matmul::MultiplyFewRowsByCodes(const MatmulOperands& operands,
   return CudaStatus(error, "multiplying few rows");
 }
 
+absl::StatusOr<std::byte*> Matmul::PlaceOf(
+    const MatmulOperands& operands, int64_t first, int64_t rows, int64_t bytes,
+    const MatmulScratch& scratch, const std::function<cudaError_t(std::byte*)>& make) const {
+  auto* room = static_cast<std::byte*>(scratch.expanded);
+  ExpandedWeights::Place place;
+  if (scratch.kept != nullptr) {
+    if (first == 0 && rows == operands.n) {
+      place = scratch.kept->Take(operands.weight, bytes, scratch.expanded_bytes);
+    } else {
+      scratch.kept->Forget();
+    }
+  }
+  if (place.is_made) return room + place.offset;
+  const absl::Status status = CudaStatus(make(room + place.offset), "expanding a weight");
+  if (status.ok()) return room + place.offset;
+  if (scratch.kept != nullptr) scratch.kept->Forget();
+  return status;
+}
+
 absl::StatusOr<MatmulOperands> Matmul::Expand(const MatmulOperands& operands, int64_t first,
                                               int64_t rows, const MatmulScratch& scratch) const {
-  const cudaError_t error =
-      operands.form.kind == WeightKind::kInt4
-          ? ExpandInt4(Int4Of(operands), first, rows, scratch.expanded, scratch.stream)
-          : ExpandFp8(
-                half_type_, static_cast<const std::byte*>(operands.weight) + first * operands.k,
-                operands.weight_scales + first, rows, operands.k, scratch.expanded, scratch.stream);
-  const absl::Status status = CudaStatus(error, "expanding a weight");
-  if (!status.ok()) return status;
+  const absl::StatusOr<std::byte*> place = PlaceOf(
+      operands, first, rows, WeightForm().Bytes(rows, operands.k), scratch, [&](std::byte* to) {
+        if (operands.form.kind == WeightKind::kInt4) {
+          return ExpandInt4(Int4Of(operands), first, rows, to, scratch.stream);
+        }
+        const auto* codes = static_cast<const std::byte*>(operands.weight) + first * operands.k;
+        return ExpandFp8(half_type_, codes, operands.weight_scales + first, rows, operands.k, to,
+                         scratch.stream);
+      });
+  if (!place.ok()) return place.status();
   MatmulOperands expanded = operands;
-  expanded.weight = scratch.expanded;
+  expanded.weight = *place;
   expanded.form = {};
   expanded.out = static_cast<std::byte*>(operands.out) + 2 * first;
   expanded.n = rows;
@@ -314,22 +357,32 @@ absl::Status Matmul::MultiplyInParts(const MatmulOperands& operands, const Matmu
 }
 
 absl::Status Matmul::MultiplyOnHopper(const HopperMatmulTile& tile, const MatmulOperands& operands,
-                                      cudaStream_t stream) const {
+                                      const float* x_scales, cudaStream_t stream) const {
   if (hopper_multiprocessors_ == 0) {
     return absl::FailedPreconditionError("an algorithm of another device or path");
   }
-  const HopperMatmulTensors tensors = {.x = operands.x,
-                                       .x_stride = operands.x_stride,
-                                       .weight = operands.weight,
-                                       .y = operands.out,
-                                       .y_stride = operands.out_stride,
-                                       .rows = operands.rows,
-                                       .out_features = operands.n,
-                                       .in_features = operands.k,
-                                       .type = half_type_,
-                                       .epilogue = operands.epilogue,
-                                       .rope = operands.rope};
+  const HopperMatmulTensors tensors = {
+      .x = operands.x,
+      .x_stride = operands.x_stride,
+      .weight = operands.weight,
+      .x_scales = x_scales,
+      .weight_scales = x_scales != nullptr ? operands.weight_scales : nullptr,
+      .y = operands.out,
+      .y_stride = operands.out_stride,
+      .rows = operands.rows,
+      .out_features = operands.n,
+      .in_features = operands.k,
+      .type = half_type_,
+      .epilogue = operands.epilogue,
+      .rope = operands.rope};
   return CudaStatus(HopperMatmul(tensors, tile, stream), "multiplying");
+}
+
+absl::Status Matmul::Quantized(const MatmulOperands& operands, cudaStream_t stream) const {
+  if (operands.out_fp8.codes == nullptr) return absl::OkStatus();
+  return CudaStatus(QuantizeRows(half_type_, operands.out, operands.out_stride, operands.rows,
+                                 operands.n / 2, operands.out_fp8, stream),
+                    "quantizing an activation");
 }
 
 absl::Status Matmul::Follow(const MatmulOperands& operands, cudaStream_t stream) const {
@@ -337,6 +390,11 @@ absl::Status Matmul::Follow(const MatmulOperands& operands, cudaStream_t stream)
     case MatmulEpilogue::kNone:
       return absl::OkStatus();
     case MatmulEpilogue::kSwiGlu:
+      if (operands.out_fp8.codes != nullptr) {
+        return CudaStatus(SwiGluFp8(operands.out, operands.out_stride, operands.rows,
+                                    operands.n / 2, operands.out_fp8, half_type_, stream),
+                          "activation");
+      }
       return CudaStatus(SwiGlu(operands.out, operands.out_stride, operands.rows, operands.n / 2,
                                operands.out, operands.out_stride, half_type_, stream),
                         "activation");

@@ -89,8 +89,11 @@ std::vector<MatmulCase> CasesOf(const std::vector<MatmulOperands>& layers) {
   return cases;
 }
 
-absl::Status TuneMatmuls(const std::vector<MatmulCase>& cases, const MatmulScratch& scratch,
+absl::Status TuneMatmuls(const std::vector<MatmulCase>& cases, MatmulScratch scratch,
                          Matmul* matmul, MatmulCache* cache) {
+  // What is measured is a product with all that it takes the first time.
+  if (scratch.kept != nullptr) scratch.kept->Forget();
+  scratch.kept = nullptr;
   Stopwatch stopwatch;
   for (const MatmulCase& product : cases) {
     const int64_t most = product.operands.rows;

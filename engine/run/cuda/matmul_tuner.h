@@ -25,7 +25,7 @@ std::vector<MatmulCase> CasesOf(const std::vector<MatmulOperands>& layers);
 // For each case and each bucket of rows up to its operands', takes what `cache` has or measures and
 // puts it there; tells `matmul`. What `x` points to must not be zeros: products of zeros are
 // faster. Overwrites what `out` points to.
-absl::Status TuneMatmuls(const std::vector<MatmulCase>& cases, const MatmulScratch& scratch,
+absl::Status TuneMatmuls(const std::vector<MatmulCase>& cases, MatmulScratch scratch,
                          Matmul* matmul, MatmulCache* cache);
 
 }  // namespace quiver

@@ -13,6 +13,7 @@ absl::StatusOr<std::unique_ptr<PassRegion>> PassRegion::Create(Kind kind, const 
   region->limits_ = limits;
   region->layout_ = ActivationLayout(shape, limits);
   region->device_ = device;
+  if (kind == Kind::kBulk) region->expanded_weights_ = std::make_unique<ExpandedWeights>();
   const ActivationLayout& layout = region->layout_;
   for (PassMemory& memory : region->memory_) {
     absl::StatusOr<PinnedMemory> input = AllocatePinned(layout.input_bytes, "a pass's input");

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "engine/run/cuda/activation_layout.h"
 #include "engine/run/cuda/device_memory.h"
+#include "engine/run/cuda/expanded_weights.h"
 #include "engine/run/cuda/forward_shape.h"
 
 namespace quiver {
@@ -64,12 +65,16 @@ class PassRegion {
   cudaError_t CopyInput(const PassMemory& memory, int64_t bytes) const;
   cudaError_t CopyOutput(const PassMemory& memory, int64_t bytes) const;
 
+  // In the room for them; null in a quick region, whose passes are captured or of one chunk.
+  ExpandedWeights* expanded_weights() const { return expanded_weights_.get(); }
+
   // By the pass that has its place here.
   std::atomic<bool> in_use{false};
 
  private:
   PassRegion() = default;
 
+  std::unique_ptr<ExpandedWeights> expanded_weights_;
   PassLimits limits_;
   ActivationLayout layout_;
   std::byte* device_ = nullptr;

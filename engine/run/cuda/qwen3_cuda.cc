@@ -1,7 +1,7 @@
 // Qwen3 on CUDA. A layer is x += o(attention(rope(norm(q)), rope(norm(k)), v)), then
 // x += down(silu(gate) * up), each on an RMSNorm of x. The residual takes a product's output in the
 // kernel that makes the next product's input; norms and rotations of heads, and gates, go with the
-// products before them.
+// products before them. What makes a product's input makes it in FP8 where that is asked for.
 #include <optional>
 #include <string>
 
@@ -10,6 +10,7 @@
 #include "engine/run/cuda/cuda_status.h"
 #include "kernels/cuda/decoder_pass.h"
 #include "kernels/cuda/embedding.h"
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope.h"
 
@@ -50,6 +51,7 @@ class Qwen3Cuda : public CudaModel {
   absl::Status Project(int layer, const RowBlock& block) override;
   absl::Status ProjectPooled(const RowBlock& block) override;
   absl::Status Finish(int layer, const RowBlock& block) override;
+  bool quantizes_inputs() const override { return true; }
   int64_t DecoderBytes() const override;
   absl::Status Decode(const RowBlock& block, const RowBlock& pooled, void* workspace) override;
   const float* final_norm() const override { return Floats(final_norm_); }
@@ -69,11 +71,14 @@ class Qwen3Cuda : public CudaModel {
   cudaError_t LookUp(const RowBlock& block) const;
   MatmulOperands QueryKeyValue(const Qwen3Weights& weights, const RowBlock& block) const;
   MatmulOperands KeyValue(const Qwen3Weights& weights, const RowBlock& block) const;
+  // What Project() multiplies, or does not where that layer is pruned.
+  MatmulOperands Projection(int layer, const RowBlock& block) const;
   MatmulOperands PooledQuery(const Qwen3Weights& weights, const RowBlock& block) const;
   MatmulOperands Output(const Qwen3Weights& weights, const RowBlock& block) const;
   MatmulOperands GateUp(const Qwen3Weights& weights, const RowBlock& block) const;
   MatmulOperands Down(const Qwen3Weights& weights, const RowBlock& block) const;
-  NormTensors NormOf(const RowBlock& block) const;
+  // Makes a product's input.
+  NormTensors NormFor(const MatmulOperands& next, const RowBlock& block) const;
   // Of a product's rows of queries, then keys.
   QkNormRopeOperands Rope(const Qwen3Weights& weights, int num_heads, int num_kv_heads,
                           const RowBlock& block) const;
@@ -124,6 +129,9 @@ Qwen3Cuda::Qwen3Cuda(const ModelConfig& config, const CudaModelOptions& options,
     weights.gate_up = layout->Matrix(
         {{base + "mlp.gate_proj.weight", inner}, {base + "mlp.up_proj.weight", inner}}, hidden);
     weights.down = layout->Matrix({{base + "mlp.down_proj.weight", hidden}}, inner);
+    // Where what is before them, or their room, does not let these have their inputs in FP8.
+    if (!weights.gate_up.form.fp8_inputs) weights.down.form.fp8_inputs = false;
+    if (shape_.query_width() > 2 * shape_.inner_width) weights.output.form.fp8_inputs = false;
     layers_.push_back(weights);
     // Every layer asks for the same, so that it lies as far behind the layer before, where all
     // matrices have the same form.
@@ -148,6 +156,7 @@ absl::Status Qwen3Cuda::Bind(std::byte* weights, cudaStream_t stream) {
 MatmulOperands Qwen3Cuda::QueryKeyValue(const Qwen3Weights& weights, const RowBlock& block) const {
   return {.x = block.half,
           .x_stride = shape_.hidden,
+          .x_fp8 = {block.half, 2 * shape_.hidden, block.row_scales},
           .weight = Matrix(weights.qkv),
           .form = weights.qkv.form,
           .weight_scales = Floats(weights.qkv.scales_offset),
@@ -171,6 +180,10 @@ MatmulOperands Qwen3Cuda::KeyValue(const Qwen3Weights& weights, const RowBlock& 
   return operands;
 }
 
+MatmulOperands Qwen3Cuda::Projection(int layer, const RowBlock& block) const {
+  return IsPruned(layer) ? KeyValue(layers_[layer], block) : QueryKeyValue(layers_[layer], block);
+}
+
 MatmulOperands Qwen3Cuda::PooledQuery(const Qwen3Weights& weights, const RowBlock& block) const {
   MatmulOperands operands = QueryKeyValue(weights, block);
   operands.n = shape_.query_width();
@@ -181,6 +194,7 @@ MatmulOperands Qwen3Cuda::PooledQuery(const Qwen3Weights& weights, const RowBloc
 MatmulOperands Qwen3Cuda::Output(const Qwen3Weights& weights, const RowBlock& block) const {
   return {.x = block.projected,
           .x_stride = block.projected_stride,
+          .x_fp8 = {block.inner, shape_.query_width(), block.row_scales},
           .weight = Matrix(weights.output),
           .form = weights.output.form,
           .weight_scales = Floats(weights.output.scales_offset),
@@ -194,6 +208,7 @@ MatmulOperands Qwen3Cuda::Output(const Qwen3Weights& weights, const RowBlock& bl
 MatmulOperands Qwen3Cuda::GateUp(const Qwen3Weights& weights, const RowBlock& block) const {
   return {.x = block.half,
           .x_stride = shape_.hidden,
+          .x_fp8 = {block.half, 2 * shape_.hidden, block.row_scales},
           .weight = Matrix(weights.gate_up),
           .form = weights.gate_up.form,
           .weight_scales = Floats(weights.gate_up.scales_offset),
@@ -208,6 +223,8 @@ MatmulOperands Qwen3Cuda::GateUp(const Qwen3Weights& weights, const RowBlock& bl
 MatmulOperands Qwen3Cuda::Down(const Qwen3Weights& weights, const RowBlock& block) const {
   return {.x = block.inner,
           .x_stride = shape_.inner_width,
+          .x_fp8 = {static_cast<std::byte*>(block.inner) + 2 * shape_.inner, 2 * shape_.inner_width,
+                    block.row_scales},
           .weight = Matrix(weights.down),
           .form = weights.down.form,
           .weight_scales = Floats(weights.down.scales_offset),
@@ -218,13 +235,17 @@ MatmulOperands Qwen3Cuda::Down(const Qwen3Weights& weights, const RowBlock& bloc
           .k = shape_.inner};
 }
 
-NormTensors Qwen3Cuda::NormOf(const RowBlock& block) const {
+NormTensors Qwen3Cuda::NormFor(const MatmulOperands& next, const RowBlock& block) const {
   NormTensors tensors;
   tensors.residual = block.residual;
   tensors.residual_stride = shape_.hidden;
   tensors.residual_out_stride = shape_.hidden;
   tensors.delta_stride = shape_.hidden;
-  tensors.out = block.half;
+  if (matmul_->WantsFp8(next, block.scratch)) {
+    tensors.fp8 = next.x_fp8;
+  } else {
+    tensors.out = block.half;
+  }
   tensors.out_stride = shape_.hidden;
   tensors.rows = block.rows;
   tensors.dim = shape_.hidden;
@@ -252,46 +273,61 @@ cudaError_t Qwen3Cuda::LookUp(const RowBlock& block) const {
 absl::Status Qwen3Cuda::Embed(const RowBlock& block) {
   CudaCalls calls;
   calls(LookUp(block), "embedding");
-  calls(AddRmsNorm(NormOf(block), Floats(layers_[0].input_norm), eps_, block.scratch.stream),
+  calls(AddRmsNorm(NormFor(Projection(0, block), block), Floats(layers_[0].input_norm), eps_,
+                   block.scratch.stream),
         "norm");
   return calls.status();
 }
 
 absl::Status Qwen3Cuda::Project(int layer, const RowBlock& block) {
-  const Qwen3Weights& weights = layers_[layer];
-  return matmul_->Run(IsPruned(layer) ? KeyValue(weights, block) : QueryKeyValue(weights, block),
-                      block.scratch);
+  return matmul_->Run(Projection(layer, block), block.scratch);
 }
 
 absl::Status Qwen3Cuda::ProjectPooled(const RowBlock& block) {
   const Qwen3Weights& weights = layers_.back();
+  const MatmulOperands query = PooledQuery(weights, block);
   CudaCalls calls;
-  NormTensors tensors = NormOf(block);
+  NormTensors tensors = NormFor(query, block);
   tensors.residual = block.all_residual;
   tensors.residual_rows = block.pooled_rows;
   // Kept for Finish, as its rows are then next to each other.
   tensors.residual_out = block.residual;
   calls(AddRmsNorm(tensors, Floats(weights.input_norm), eps_, block.scratch.stream), "norm");
-  calls(matmul_->Run(PooledQuery(weights, block), block.scratch));
+  calls(matmul_->Run(query, block.scratch));
   return calls.status();
 }
 
 absl::Status Qwen3Cuda::Finish(int layer, const RowBlock& block) {
   const Qwen3Weights& weights = layers_[layer];
   const cudaStream_t stream = block.scratch.stream;
-  NormTensors tensors = NormOf(block);
-  tensors.delta = block.half;
-  tensors.residual_out = block.residual;
+  const MatmulOperands output = Output(weights, block);
+  MatmulOperands gate_up = GateUp(weights, block);
+  const MatmulOperands down = Down(weights, block);
+  if (matmul_->WantsFp8(down, block.scratch)) gate_up.out_fp8 = down.x_fp8;
+  const auto add_norm = [&](NormTensors tensors, int64_t weight) {
+    tensors.delta = block.half;
+    tensors.residual_out = block.residual;
+    return AddRmsNorm(tensors, Floats(weight), eps_, stream);
+  };
   CudaCalls calls;
-  calls(matmul_->Run(Output(weights, block), block.scratch));
-  calls(AddRmsNorm(tensors, Floats(weights.mlp_norm), eps_, stream), "norm");
-  calls(matmul_->Run(GateUp(weights, block), block.scratch));
-  calls(matmul_->Run(Down(weights, block), block.scratch));
-  const bool last = layer == shape_.num_layers - 1;
-  // The last sum is normalized where it is pooled, in F32.
-  if (last) tensors.out = nullptr;
-  const int64_t next_norm = last ? final_norm_ : layers_[layer + 1].input_norm;
-  calls(AddRmsNorm(tensors, Floats(next_norm), eps_, stream), "norm");
+  if (matmul_->WantsFp8(output, block.scratch)) {
+    calls(
+        QuantizeRows(type_, output.x, output.x_stride, output.rows, output.k, output.x_fp8, stream),
+        "quantizing attention's output");
+  }
+  calls(matmul_->Run(output, block.scratch));
+  calls(add_norm(NormFor(gate_up, block), weights.mlp_norm), "norm");
+  calls(matmul_->Run(gate_up, block.scratch));
+  calls(matmul_->Run(down, block.scratch));
+  if (layer < shape_.num_layers - 1) {
+    calls(add_norm(NormFor(Projection(layer + 1, block), block), layers_[layer + 1].input_norm),
+          "norm");
+  } else {
+    // The last sum is normalized where it is pooled, in F32.
+    NormTensors tensors = NormFor({}, block);
+    tensors.out = nullptr;
+    calls(add_norm(tensors, final_norm_), "norm");
+  }
   return calls.status();
 }
 

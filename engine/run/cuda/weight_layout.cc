@@ -26,13 +26,14 @@ cpu::StoredType HalfOf(ComputeType type) {
 
 WeightLayout::WeightLayout(const Weights* weights, std::string prefix, ComputeType type,
                            const QuantizationConfig* quantization, bool takes_fp8,
-                           WeightForm random_form)
+                           WeightForm random_form, ActivationType activation)
     : weights_(weights),
       prefix_(std::move(prefix)),
       matrix_type_(HalfOf(type)),
       quantization_(quantization),
       takes_fp8_(takes_fp8),
-      random_form_(random_form) {}
+      random_form_(random_form),
+      activation_(activation) {}
 
 WeightPiece WeightLayout::Find(const std::string& name, std::vector<int64_t> shape) {
   WeightPiece piece;
@@ -101,13 +102,13 @@ WeightForm WeightLayout::FormOf(const LinearWeight& linear) const {
   // One scale for each row; blocks of 128 columns are not multiplied as they are.
   if (linear.format() == WeightFormat::kFp8 && takes_fp8_ &&
       linear.block_inputs() >= linear.inputs()) {
-    return {WeightKind::kFp8, 0};
+    return {.kind = WeightKind::kFp8};
   }
   // Nor are columns in another order than x's.
   if (linear.format() != WeightFormat::kInt4 || !linear.column_inputs().empty()) return {};
-  if (linear.num_groups() == 1) return {WeightKind::kInt4, kInt4UnitColumns};
+  if (linear.num_groups() == 1) return {.kind = WeightKind::kInt4, .group = kInt4UnitColumns};
   if (!IsInt4Group(linear.group_inputs())) return {};
-  return {WeightKind::kInt4, static_cast<int>(linear.group_inputs())};
+  return {.kind = WeightKind::kInt4, .group = static_cast<int>(linear.group_inputs())};
 }
 
 MatrixPlace WeightLayout::Matrix(const std::vector<Part>& parts, int64_t k) {
@@ -122,14 +123,19 @@ MatrixPlace WeightLayout::Matrix(const std::vector<Part>& parts, int64_t k) {
   }
   MatrixPlace place;
   place.form = FormOf(parts, k, linears);
+  const bool wants_fp8 =
+      activation_ == ActivationType::kFp8 ||
+      (activation_ == ActivationType::kAuto && place.form.kind == WeightKind::kFp8);
+  place.form.fp8_inputs = wants_fp8 && takes_fp8_ && place.form.kind != WeightKind::kHalf &&
+                          rows % kFp8Multiple == 0 && k % kFp8Multiple == 0 && k <= kMaxFp8Columns;
   place.offset = Reserve(place.form.Bytes(rows, k));
-  if (place.form.kind != WeightKind::kHalf) {
-    expanded_bytes_ = std::max(expanded_bytes_, WeightForm().Bytes(rows, k));
+  const int64_t expanded = place.form.ExpandedBytes(rows, k);
+  expanded_bytes_ = std::max(expanded_bytes_, expanded);
+  if (place.form.kind != WeightKind::kFp8 || !place.form.fp8_inputs) {
+    all_expanded_bytes_ += AlignUp(expanded, kArenaAlignment);
   }
-  if (place.form.kind == WeightKind::kFp8) {
-    place.scales_offset = Reserve(rows * 4);
-    fp8_columns_ = std::max(fp8_columns_, k);
-  }
+  if (place.form.has_row_scales()) place.scales_offset = Reserve(rows * 4);
+  if (place.form.fp8_inputs) fp8_columns_ = std::max(fp8_columns_, k);
   int64_t offset = place.offset;
   int64_t scales_offset = place.scales_offset;
   for (size_t i = 0; i < parts.size(); ++i) {

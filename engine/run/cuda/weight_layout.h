@@ -30,7 +30,7 @@ struct WeightPiece {
   // Of a part of a matrix: how it lies there, and its columns. Scales have the target type.
   WeightForm form;
   int64_t k = 0;
-  int64_t scales_offset = 0;  // of kFp8: F32, one for each row
+  int64_t scales_offset = 0;  // where the form has row scales
   // Of random weights: uniform around `random_mean`, at most `random_range` off.
   float random_mean = 0;
   float random_range = 0;
@@ -46,7 +46,7 @@ struct TablePlace {
 struct MatrixPlace {
   int64_t offset = 0;
   WeightForm form;
-  int64_t scales_offset = 0;  // of kFp8
+  int64_t scales_offset = 0;  // where the form has row scales
 };
 
 // Gives each weight asked for a place, looks its tensor up, and remembers the first error.
@@ -55,10 +55,10 @@ class WeightLayout {
   // Every name is looked up with `prefix` before it; `weights` may be null, for random ones, and
   // must outlive this, as `quantization` must, which may be null where nothing is quantized.
   // Matrices become `type`, or of int4 or, if `takes_fp8`, of FP8 where products take them so;
-  // random ones `random_form`.
+  // random ones `random_form`. `activation` tells which get FP8 inputs.
   WeightLayout(const Weights* weights, std::string prefix, ComputeType type,
                const QuantizationConfig* quantization = nullptr, bool takes_fp8 = false,
-               WeightForm random_form = {});
+               WeightForm random_form = {}, ActivationType activation = ActivationType::kAuto);
 
   struct Part {
     std::string name;
@@ -78,9 +78,12 @@ class WeightLayout {
   const absl::Status& status() const { return status_; }
   const std::vector<WeightPiece>& pieces() const { return pieces_; }
   int64_t bytes() const { return bytes_; }
-  // What the largest matrix that is not of 16 bits takes when it is; 0 if all are.
+  // The most that a matrix takes in the form it is multiplied in, where that is not its own; 0 if
+  // it is for all.
   int64_t expanded_bytes() const { return expanded_bytes_; }
-  // The most columns of one that is of FP8; 0 if none is.
+  // What all take that are always multiplied so where there are many rows.
+  int64_t all_expanded_bytes() const { return all_expanded_bytes_; }
+  // The most columns of one with FP8 inputs; 0 if none has.
   int64_t fp8_columns() const { return fp8_columns_; }
 
  private:
@@ -90,7 +93,7 @@ class WeightLayout {
   std::vector<std::shared_ptr<const LinearWeight>> FindLinears(const std::vector<Part>& parts,
                                                                int64_t k);
   WeightForm FormOf(const LinearWeight& linear) const;
-  // Which all of the parts can have. `linears` is empty where nothing is quantized.
+  // Which all of the parts can have, but for inputs. `linears` is empty where nothing is quantized.
   WeightForm FormOf(const std::vector<Part>& parts, int64_t k,
                     const std::vector<std::shared_ptr<const LinearWeight>>& linears) const;
 
@@ -100,10 +103,12 @@ class WeightLayout {
   const QuantizationConfig* const quantization_;
   const bool takes_fp8_;
   const WeightForm random_form_;
+  const ActivationType activation_;
   absl::Status status_;
   std::vector<WeightPiece> pieces_;
   int64_t bytes_ = 0;
   int64_t expanded_bytes_ = 0;
+  int64_t all_expanded_bytes_ = 0;
   int64_t fp8_columns_ = 0;
 };
 

@@ -215,6 +215,9 @@ class Share {
         .group = piece.form.group,
         .type = HalfTypeOf(piece.target_type)};
     calls_(PackInt4(source, matrix, stream_), kWhat);
+    if (!piece.form.fp8_inputs) return;
+    auto* row_scales = reinterpret_cast<float*>(block_ + piece.scales_offset) + portion.begin;
+    calls_(Int4RowScales(matrix, row_scales, stream_), kWhat);
   }
 
   const int device_;
@@ -271,6 +274,10 @@ absl::Status MakeRandomWeights(const WeightLayout& layout, std::byte* block) {
                                  .group = piece.form.group,
                                  .type = HalfTypeOf(piece.target_type)};
       calls(RandomInt4(piece.random_range, seed, matrix, nullptr), "making random weights");
+      if (piece.form.fp8_inputs) {
+        auto* row_scales = reinterpret_cast<float*>(block + piece.scales_offset);
+        calls(Int4RowScales(matrix, row_scales, nullptr), "making random weights");
+      }
       continue;
     }
     if (piece.form.kind == WeightKind::kFp8) {

@@ -87,8 +87,8 @@ int main(int argc, char** argv) {
   auto* x_scales = static_cast<float*>(Allocate(kMaxWidth * 4));
   void* y = Allocate(kMaxRows * kMaxWidth * 2);
   Check(quiver::FillRandom(x, kMaxRows * kMaxWidth, HalfType::kBf16, 2, 1, stream));
-  Check(quiver::QuantizeRows(HalfType::kBf16, x, kMaxWidth, kMaxRows, kMaxWidth, x8, x_scales,
-                             stream));
+  Check(quiver::QuantizeRows(HalfType::kBf16, x, kMaxWidth, kMaxRows, kMaxWidth,
+                             {x8, kMaxWidth, x_scales}, stream));
   Check(cudaStreamSynchronize(stream));
 
   quiver::LayersBench bench(kLayers, stream);
@@ -137,8 +137,8 @@ int main(int argc, char** argv) {
     bench.Add("36 layers, cublasLt FP8", rows, layer_bytes * kLayers, [&] {
       for (size_t layer = 0; layer < kLayers; ++layer) {
         for (size_t s = 0; s < shapes.size(); ++s) {
-          Check(quiver::QuantizeRows(HalfType::kBf16, x, shapes[s].k, rows, shapes[s].k, x8,
-                                     x_scales, stream));
+          Check(quiver::QuantizeRows(HalfType::kBf16, x, shapes[s].k, rows, shapes[s].k,
+                                     {x8, shapes[s].k, x_scales}, stream));
           layer_products[s]->Run(shapes[s].codes[layer]);
         }
       }

@@ -9,6 +9,8 @@
 #include <random>
 #include <vector>
 
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/norm.h"
 #include "tests/kernels/cuda/device_memory.h"
 #include "tests/kernels/cuda/fp8_value.h"
 
@@ -16,6 +18,126 @@ namespace quiver {
 namespace {
 
 using Fp8Test = DeviceTest;
+
+// Codes of rows of `cols` elements, and a byte between them that must stay.
+class Fp8Matrix {
+ public:
+  Fp8Matrix(int64_t rows, int64_t cols, int64_t stride)
+      : cols_(cols),
+        stride_(stride),
+        codes_(std::vector<uint8_t>(static_cast<size_t>(rows * stride), kPoison)),
+        scales_(std::vector<float>(static_cast<size_t>(rows))) {}
+
+  Fp8Rows rows() const { return {codes_.get(), stride_, scales_.get()}; }
+
+  // want(row, column), of which `slack` is by how much a value may be off before it is rounded,
+  // relative to it.
+  template <typename Want>
+  void Expect(int64_t rows, double slack, Want want) const {
+    const std::vector<uint8_t> codes = codes_.ToHost();
+    const std::vector<float> scales = scales_.ToHost();
+    for (int64_t r = 0; r < rows; ++r) {
+      const float scale = scales[static_cast<size_t>(r)];
+      double most = 0;
+      for (int64_t c = 0; c < cols_; ++c) most = std::max(most, std::abs(want(r, c)));
+      ASSERT_NEAR(scale, most / 448, most / 448 * (slack + 1e-6)) << "row " << r;
+      for (int64_t c = 0; c < cols_; ++c) {
+        const double value = want(r, c);
+        // Half a unit in the last place of 4 bits, or of the smallest numbers.
+        const double tolerance =
+            std::max(std::abs(value) * (1.0 / 16 + slack), scale * 0x1p-10) * 1.001;
+        ASSERT_NEAR(Fp8Value(codes[static_cast<size_t>(r * stride_ + c)]) * scale, value, tolerance)
+            << "row " << r << " column " << c;
+      }
+      for (int64_t c = cols_; c < stride_; ++c) {
+        ASSERT_EQ(codes[static_cast<size_t>(r * stride_ + c)], kPoison) << "row " << r;
+      }
+    }
+  }
+
+ private:
+  static constexpr uint8_t kPoison = 0x7f;
+  int64_t cols_;
+  int64_t stride_;
+  DeviceBuffer<uint8_t> codes_;
+  DeviceBuffer<float> scales_;
+};
+
+TEST_F(Fp8Test, SwiGluScalesEachRowForItself) {
+  std::mt19937 rng(11);
+  for (const HalfType type : {HalfType::kBf16, HalfType::kF16}) {
+    for (const int64_t cols : {8, 3072, 4096, 9728, 12288, 16384}) {
+      const HalfMatrix gate_up = HalfMatrix::Random(&rng, 5, 2 * cols, type);
+      const auto want = [&](int64_t r, int64_t c) {
+        const double gate = gate_up.at(r, c);
+        return gate / (1 + std::exp(-gate)) * gate_up.at(r, cols + c);
+      };
+      const Fp8Matrix apart(5, cols, cols + 16);
+      ASSERT_CUDA(
+          SwiGluFp8(gate_up.device(), gate_up.stride(), 5, cols, apart.rows(), type, nullptr));
+      ASSERT_CUDA(cudaDeviceSynchronize());
+      apart.Expect(5, 1e-5, want);
+      // In the rows that it is made from.
+      const DeviceBuffer<float> scales(5);
+      auto* right = reinterpret_cast<uint8_t*>(gate_up.device()) + 2 * cols;
+      const Fp8Rows in_place = {right, 2 * gate_up.stride(), scales.get()};
+      ASSERT_CUDA(SwiGluFp8(gate_up.device(), gate_up.stride(), 5, cols, in_place, type, nullptr));
+      std::vector<uint8_t> got(static_cast<size_t>(cols));
+      std::vector<uint8_t> same(static_cast<size_t>(cols));
+      for (int64_t r = 0; r < 5; ++r) {
+        const auto row = [&](const Fp8Rows& rows, std::vector<uint8_t>* to) {
+          return cudaMemcpy(to->data(), static_cast<uint8_t*>(rows.codes) + r * rows.stride,
+                            to->size(), cudaMemcpyDeviceToHost);
+        };
+        ASSERT_CUDA(row(in_place, &got));
+        ASSERT_CUDA(row(apart.rows(), &same));
+        ASSERT_EQ(got, same) << cols << ": row " << r;
+      }
+    }
+  }
+  const HalfMatrix wide(1, 2 * 16392, HalfType::kBf16);
+  const Fp8Matrix out(1, 16392, 16392);
+  EXPECT_EQ(SwiGluFp8(wide.device(), wide.stride(), 1, 16392, out.rows(), HalfType::kBf16, nullptr),
+            cudaErrorInvalidValue);
+}
+
+TEST_F(Fp8Test, NormScalesEachRowForItself) {
+  std::mt19937 rng(12);
+  for (const HalfType type : {HalfType::kBf16, HalfType::kF16}) {
+    for (const int64_t dim : {64, 256, 1024, 2560, 4096, 16384}) {
+      constexpr int64_t kRows = 7;
+      const FloatMatrix residual = FloatMatrix::Random(&rng, kRows, dim, type);
+      const FloatMatrix weight = FloatMatrix::Random(&rng, 1, dim, type);
+      const HalfMatrix delta = HalfMatrix::Random(&rng, kRows, dim, type);
+      const auto want = [&](int64_t r, int64_t c) {
+        double squares = 0;
+        for (int64_t i = 0; i < dim; ++i) {
+          const double sum = double{residual.at(r, i)} + delta.at(r, i);
+          squares += sum * sum;
+        }
+        return (double{residual.at(r, c)} + delta.at(r, c)) /
+               std::sqrt(squares / static_cast<double>(dim) + 1e-6) * weight.at(0, c);
+      };
+      const Fp8Matrix out(kRows, dim, dim + 16);
+      NormTensors tensors;
+      tensors.residual = residual.device();
+      tensors.residual_stride = residual.stride();
+      tensors.delta = delta.device();
+      tensors.delta_stride = delta.stride();
+      tensors.fp8 = out.rows();
+      tensors.rows = kRows;
+      tensors.dim = dim;
+      tensors.type = type;
+      ASSERT_CUDA(AddRmsNorm(tensors, weight.device(), 1e-6f, nullptr));
+      ASSERT_CUDA(cudaDeviceSynchronize());
+      // Some rows of the wide ones, as what is wanted is slow to make.
+      out.Expect(dim > 1024 ? 1 : kRows, 1e-5, want);
+      tensors.out = nullptr;
+      EXPECT_EQ(AddLayerNorm(tensors, weight.device(), weight.device(), 1e-6f, nullptr),
+                cudaErrorInvalidValue);
+    }
+  }
+}
 
 TEST_F(Fp8Test, RowsBecomeTheNearestCodesTimesTheirScale) {
   std::mt19937 rng(1);
@@ -27,8 +149,8 @@ TEST_F(Fp8Test, RowsBecomeTheNearestCodesTimesTheirScale) {
       x.Upload();
       const DeviceBuffer<uint8_t> codes(std::vector<uint8_t>(kRows * cols + 16, 0x7f));
       const DeviceBuffer<float> scales(std::vector<float>(kRows + 1, -1));
-      ASSERT_CUDA(QuantizeRows(type, x.device(), x.stride(), kRows, cols, codes.get(), scales.get(),
-                               nullptr));
+      ASSERT_CUDA(QuantizeRows(type, x.device(), x.stride(), kRows, cols,
+                               {codes.get(), cols, scales.get()}, nullptr));
       ASSERT_CUDA(cudaDeviceSynchronize());
       const std::vector<uint8_t> got = codes.ToHost();
       const std::vector<float> scale = scales.ToHost();
@@ -64,8 +186,8 @@ TEST_F(Fp8Test, RowThatIsNotFiniteIsSpoiledAlone) {
   x.Upload();
   const DeviceBuffer<uint8_t> codes(std::vector<uint8_t>(3 * kCols));
   const DeviceBuffer<float> scales(std::vector<float>(3));
-  ASSERT_CUDA(QuantizeRows(HalfType::kBf16, x.device(), x.stride(), 3, kCols, codes.get(),
-                           scales.get(), nullptr));
+  ASSERT_CUDA(QuantizeRows(HalfType::kBf16, x.device(), x.stride(), 3, kCols,
+                           {codes.get(), kCols, scales.get()}, nullptr));
   ASSERT_CUDA(cudaDeviceSynchronize());
   const std::vector<float> scale = scales.ToHost();
   EXPECT_FALSE(std::isfinite(scale[0]));
@@ -107,7 +229,8 @@ TEST_F(Fp8Test, RefusesWhatTheContractExcludes) {
   const DeviceBuffer<uint8_t> codes(std::vector<uint8_t>(256));
   const DeviceBuffer<float> scales(std::vector<float>(2));
   const auto quantize = [&](int64_t stride, int64_t cols, float* to) {
-    return QuantizeRows(HalfType::kBf16, x.device(), stride, 2, cols, codes.get(), to, nullptr);
+    return QuantizeRows(HalfType::kBf16, x.device(), stride, 2, cols, {codes.get(), cols, to},
+                        nullptr);
   };
   EXPECT_EQ(quantize(x.stride(), 64, scales.get()), cudaSuccess);
   EXPECT_EQ(quantize(x.stride(), 60, scales.get()), cudaErrorInvalidValue);

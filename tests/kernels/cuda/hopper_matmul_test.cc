@@ -5,12 +5,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <random>
 #include <tuple>
 #include <vector>
 
 #include "kernels/cuda/rope.h"
 #include "tests/kernels/cuda/device_memory.h"
+#include "tests/kernels/cuda/fp8_value.h"
 
 namespace quiver {
 namespace {
@@ -227,6 +229,83 @@ TEST_F(HopperMatmulTest, HeadsAreNormedAndRotatedAsByPlainArithmetic) {
   }
 }
 
+// Codes with a scale for each row, and the same numbers in BF16, which holds them exactly.
+struct Fp8Operand {
+  Fp8Operand(std::mt19937* rng, int64_t rows, int64_t cols) : half(rows, cols, HalfType::kBf16, 0) {
+    std::vector<uint8_t> bytes;
+    std::vector<float> row_scales;
+    for (int64_t r = 0; r < rows; ++r) {
+      row_scales.push_back(std::ldexp(1.0f, -2 - static_cast<int>((*rng)() % 3)));
+      for (int64_t c = 0; c < cols; ++c) {
+        // From 1/4 to 15/8, of either sign.
+        const uint32_t bits = (*rng)();
+        bytes.push_back(static_cast<uint8_t>((bits & 0x87) | (5 + (bits >> 8) % 3) << 3));
+        half.Set(r, c, Fp8Value(bytes.back()) * row_scales.back());
+      }
+    }
+    half.Upload();
+    codes = std::make_unique<DeviceBuffer<uint8_t>>(bytes);
+    scales = std::make_unique<DeviceBuffer<float>>(row_scales);
+  }
+  HalfMatrix half;
+  std::unique_ptr<DeviceBuffer<uint8_t>> codes;
+  std::unique_ptr<DeviceBuffer<float>> scales;
+};
+
+TEST_F(HopperMatmulTest, Fp8OperandsGiveWhatTheirNumbersGiveInSixteenBits) {
+  constexpr int64_t kPositions = 500;
+  std::mt19937 rng(7);
+  const FloatMatrix norms = FloatMatrix::Random(&rng, 2, kHeadDim, HalfType::kBf16, 0);
+  const DeviceBuffer<float> table(RopeTableFloats(kPositions, kHeadDim));
+  ASSERT_CUDA(MakeRopeTable(table.get(), kPositions, kHeadDim, 1e6, nullptr));
+  for (const auto& [rows, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
+           {1, 256, 16}, {128, 512, 128}, {129, 768, 144}, {300, 1280, 2560}, {1100, 512, 9728}}) {
+    const Fp8Operand x(&rng, rows, k);
+    const Fp8Operand weight(&rng, n, k);
+    std::vector<int32_t> positions;
+    for (int64_t r = 0; r < rows; ++r) {
+      positions.push_back(static_cast<int32_t>(rng() % kPositions));
+    }
+    const DeviceBuffer<int32_t> device_positions(positions);
+    for (const MatmulEpilogue epilogue :
+         {MatmulEpilogue::kNone, MatmulEpilogue::kSwiGlu, MatmulEpilogue::kQkNormRope}) {
+      const int64_t columns = epilogue == MatmulEpilogue::kSwiGlu ? n / 2 : n;
+      for (const HopperMatmulTile& tile : HopperMatmulTiles(epilogue)) {
+        HalfMatrix want(rows, columns, HalfType::kBf16);
+        HalfMatrix got(rows, columns, HalfType::kBf16);
+        HopperMatmulTensors tensors = TensorsOf(x.half, weight.half, want, epilogue);
+        tensors.rope = {
+            1,          1, norms.device(), norms.device() + kHeadDim, 1e-6f, device_positions.get(),
+            table.get()};
+        ASSERT_CUDA(HopperMatmul(tensors, tile, nullptr));
+        tensors.x = x.codes->get();
+        tensors.weight = weight.codes->get();
+        tensors.x_scales = x.scales->get();
+        tensors.weight_scales = weight.scales->get();
+        tensors.y = got.device();
+        ASSERT_CUDA(HopperMatmul(tensors, tile, nullptr));
+        want.Download();
+        got.Download();
+        for (int64_t r = 0; r < rows; ++r) {
+          double squares = 0;
+          for (int64_t c = 0; c < columns; ++c) squares += want.at(r, c) * want.at(r, c);
+          // Of sums with 14 bits, which are cut again and again as k goes on, and of the product of
+          // two such.
+          const double slack = epilogue == MatmulEpilogue::kSwiGlu ? 0.12 : 0.04;
+          const double typical = std::sqrt(squares / static_cast<double>(columns));
+          for (int64_t c = 0; c < columns; ++c) {
+            ASSERT_NEAR(got.at(r, c), want.at(r, c),
+                        std::abs(want.at(r, c)) / 128 + typical * slack)
+                << rows << " x " << n << " x " << k << ", epilogue " << static_cast<int>(epilogue)
+                << ", tile " << tile.columns << " x " << tile.cluster_blocks << ", row " << r
+                << " column " << c;
+          }
+        }
+      }
+    }
+  }
+}
+
 // Many tiles a block, and rows and columns at the end of the last ones.
 TEST_F(HopperMatmulTest, RowsDoNotDependOnHowManyThereAre) {
   constexpr int64_t kRows = 5000;
@@ -304,6 +383,10 @@ TEST_F(HopperMatmulTest, RefusesWhatTheContractExcludes) {
   };
   EXPECT_FALSE(refused(good, tile));
   EXPECT_TRUE(refused(good, {100, 1}));
+  const DeviceBuffer<float> scales(128);
+  HopperMatmulTensors half_scaled = good;
+  half_scaled.x_scales = scales.get();
+  EXPECT_TRUE(refused(half_scaled, tile));
   EXPECT_TRUE(refused(good, {tile.columns, 4}));
   HopperMatmulTensors bad = good;
   bad.in_features = 60;

@@ -1,5 +1,7 @@
 // int4 matrices on the device and their product for few rows, against plain arithmetic. Skipped
 // where there is no device, or not the one a kernel is for.
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <random>
@@ -12,6 +14,7 @@
 #include "kernels/cuda/quantized_few_rows_kernels.h"
 #include "tests/kernels/cuda/device_memory.h"
 #include "tests/kernels/cuda/few_rows_product.h"
+#include "tests/kernels/cuda/fp8_value.h"
 #include "tests/kernels/cuda/int4_source.h"
 
 namespace quiver {
@@ -46,6 +49,47 @@ TEST_F(Int4MatrixTest, ExpandsToTheRoundedProductsOfDifferenceAndScale) {
         }
         for (int64_t i = rows * k; i < rows * k + 8; ++i) {
           ASSERT_EQ(got[static_cast<size_t>(i)], 0x7fff);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Int4MatrixTest, ExpandsToTheNearestCodesOfItsRowsScales) {
+  std::mt19937 rng(7);
+  for (const HalfType type : {HalfType::kBf16, HalfType::kF16}) {
+    for (const auto& [n, k, group] : std::vector<std::tuple<int64_t, int64_t, int>>{
+             {64, 128, 128}, {72, 256, 64}, {200, 336, 32}, {128, 400, 128}, {24, 208, 0}}) {
+      const RandomInt4Weight weight(&rng, n, k, group, type);
+      const DeviceBuffer<float> scales(std::vector<float>(static_cast<size_t>(n + 1), -1));
+      ASSERT_CUDA(Int4RowScales(weight.matrix(), scales.get(), nullptr));
+      const std::vector<float> scale = scales.ToHost();
+      EXPECT_EQ(scale[static_cast<size_t>(n)], -1);
+      for (const int64_t first : {int64_t{0}, n > 64 ? int64_t{64} : int64_t{0}}) {
+        const int64_t rows = n - first;
+        const int64_t stride = k + 16;
+        const DeviceBuffer<uint8_t> codes(
+            std::vector<uint8_t>(static_cast<size_t>(rows * stride), 0x7f));
+        ASSERT_CUDA(ExpandInt4ToFp8(weight.matrix(), first, rows,
+                                    {codes.get(), stride, scales.get() + first}, nullptr));
+        ASSERT_CUDA(cudaDeviceSynchronize());
+        const std::vector<uint8_t> got = codes.ToHost();
+        for (int64_t r = 0; r < rows; ++r) {
+          const float s = scale[static_cast<size_t>(first + r)];
+          float most = 0;
+          for (int64_t c = 0; c < k; ++c) {
+            const float value = WidenHalf(weight.Bits(first + r, c), type);
+            most = std::max(most, std::abs(value));
+            const float tolerance = std::max(std::abs(value) / 16, s * 0x1p-10f) * 1.001f;
+            ASSERT_NEAR(Fp8Value(got[static_cast<size_t>(r * stride + c)]) * s, value, tolerance)
+                << n << " x " << k << ", groups of " << group << ": row " << first + r << " column "
+                << c;
+          }
+          // Nothing is cut, and no more than a bit of the exponent is given away.
+          ASSERT_LE(most, s * 448 * 1.01f) << first + r;
+          for (int64_t c = k; c < stride; ++c) {
+            ASSERT_EQ(got[static_cast<size_t>(r * stride + c)], 0x7f);
+          }
         }
       }
     }

@@ -79,10 +79,11 @@ TEST(ActivationLayoutTest, WeightsAreExpandedInPartsWhereMemoryIsShort) {
                                .tokens = 32768,
                                .min_tokens = 512,
                                .max_chunk_tokens = 1 << 20,
-                               .expanded_bytes = 100'000'000};
+                               .expanded_bytes = 100'000'000,
+                               .layer_expanded_bytes = 180'000'000};
   absl::StatusOr<ActivationPlan> plan = PlanActivations(Shape4B(), request);
   ASSERT_TRUE(plan.ok());
-  EXPECT_EQ(plan->first.expanded_bytes, 100'000'000);
+  EXPECT_EQ(plan->first.expanded_bytes, 180'000'000);
   EXPECT_EQ(plan->second.expanded_bytes, 100'000'000);
   request.available_bytes = 1100'000'000;
   plan = PlanActivations(Shape4B(), request);

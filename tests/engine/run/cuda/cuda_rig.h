@@ -24,9 +24,21 @@ class CudaTest : public testing::Test {
   }
 };
 
-inline absl::StatusOr<std::unique_ptr<Backend>> LoadCuda(const std::string& dir,
-                                                         CudaBackendOptions options = {}) {
+// Of the checkpoint, with its matrices quantized at load.
+inline absl::StatusOr<ModelConfig> LoadQuantizedConfig(const std::string& dir,
+                                                       QuantizationChoice quantization) {
   absl::StatusOr<ModelConfig> config = LoadModelConfig(dir);
+  if (!config.ok()) return config;
+  absl::StatusOr<QuantizationConfig> chosen = config->quantization_config.With(quantization);
+  if (!chosen.ok()) return chosen.status();
+  config->quantization_config = *std::move(chosen);
+  return config;
+}
+
+inline absl::StatusOr<std::unique_ptr<Backend>> LoadCuda(
+    const std::string& dir, CudaBackendOptions options = {},
+    QuantizationChoice quantization = QuantizationChoice::kAuto) {
+  absl::StatusOr<ModelConfig> config = LoadQuantizedConfig(dir, quantization);
   if (!config.ok()) return config.status();
   absl::StatusOr<std::unique_ptr<Weights>> weights = Weights::Open(dir);
   if (!weights.ok()) return weights.status();
@@ -37,15 +49,18 @@ inline absl::StatusOr<std::unique_ptr<Backend>> LoadCuda(const std::string& dir,
   return CreateCudaBackend(*config, weights->get(), options);
 }
 
-inline std::unique_ptr<Backend> MakeCuda(const std::string& dir,
-                                         const CudaBackendOptions& options = {}) {
-  absl::StatusOr<std::unique_ptr<Backend>> backend = LoadCuda(dir, options);
+inline std::unique_ptr<Backend> MakeCuda(
+    const std::string& dir, const CudaBackendOptions& options = {},
+    QuantizationChoice quantization = QuantizationChoice::kAuto) {
+  absl::StatusOr<std::unique_ptr<Backend>> backend = LoadCuda(dir, options, quantization);
   EXPECT_TRUE(backend.ok()) << backend.status();
   return backend.ok() ? *std::move(backend) : nullptr;
 }
 
-inline std::unique_ptr<Backend> MakeCpu(const std::string& dir, int max_batch_tokens = 16384) {
-  const absl::StatusOr<ModelConfig> config = LoadModelConfig(dir);
+inline std::unique_ptr<Backend> MakeCpu(
+    const std::string& dir, int max_batch_tokens = 16384,
+    QuantizationChoice quantization = QuantizationChoice::kAuto) {
+  const absl::StatusOr<ModelConfig> config = LoadQuantizedConfig(dir, quantization);
   EXPECT_TRUE(config.ok()) << config.status();
   absl::StatusOr<std::unique_ptr<Weights>> weights = Weights::Open(dir);
   EXPECT_TRUE(weights.ok()) << weights.status();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "nlohmann/json.hpp"
 #include "tests/engine/run/cuda/cuda_rig.h"
 #include "tests/testing/run_backend.h"
@@ -140,6 +141,57 @@ TEST_F(CudaVectorsTest, TwoPassesInterleaveStepByStepWithoutMixing) {
     }
     ExpectNear(FinishPass(pass->get()), expected_bulk, 0.9999, 0.9999);
   }
+}
+
+// Against the CPU, which multiplies the same weights by inputs in F32. How close FP8 inputs come is
+// a matter of the model: random weights of few columns average little.
+TEST_F(CudaVectorsTest, QuantizedWeightsByInputsOfEitherKind) {
+  TinyModel qwen3;
+  qwen3.hidden_size = 256;
+  qwen3.head_dim = 128;
+  qwen3.dtype = DType::kBF16;
+  TinyModel bert = TinyBert();
+  bert.hidden_size = 128;
+  bert.num_heads = 2;
+  for (const TinyModel& model : {qwen3, bert}) {
+    const std::string dir = MakeTinyModelDir(model);
+    for (const auto quantization : {QuantizationChoice::kInt4, QuantizationChoice::kFp8}) {
+      const std::unique_ptr<Backend> cpu = MakeCpu(dir, 16384, quantization);
+      ASSERT_NE(cpu, nullptr);
+      // Few rows, which are multiplied as they are, and many.
+      const std::vector<std::vector<TokenId>> sequences =
+          OfLengths(LengthsUpTo(cpu->info().max_sequence_tokens), 1400);
+      const auto expected = RunAlone(cpu.get(), sequences, model.hidden_size);
+      for (const auto activation : {ActivationType::kHalf, ActivationType::kFp8}) {
+        const bool is_fp8 = activation == ActivationType::kFp8;
+        SCOPED_TRACE(std::string(quantization == QuantizationChoice::kFp8 ? "fp8" : "int4") +
+                     (is_fp8 ? " by fp8 " : " by 16 bits ") + std::to_string(model.hidden_size));
+        CudaBackendOptions options;
+        options.cuda.activation = activation;
+        const auto loaded = LoadCuda(dir, options, quantization);
+        if (is_fp8 && absl::IsFailedPrecondition(loaded.status())) {
+          GTEST_SKIP() << loaded.status().message();
+        }
+        ASSERT_TRUE(loaded.ok()) << loaded.status();
+        EXPECT_EQ((*loaded)->info().arithmetic, is_fp8 ? "bf16+fp8" : "bf16");
+        const double mean = is_fp8 ? 0.998 : kTinyMean;
+        const double least = is_fp8 ? 0.98 : kTinyLeast;
+        ExpectNear(RunAlone(loaded->get(), sequences, model.hidden_size), expected, mean, least);
+        ExpectNear(RunTogether(loaded->get(), sequences, model.hidden_size), expected, mean, least);
+        // Step by step.
+        ExpectNear(RunTogether(loaded->get(), sequences, model.hidden_size, /*max_us=*/0), expected,
+                   mean, least);
+      }
+    }
+  }
+}
+
+TEST_F(CudaVectorsTest, Fp8InputsAreRefusedWhereNothingIsMultipliedByThem) {
+  CudaBackendOptions options;
+  options.cuda.activation = ActivationType::kFp8;
+  const absl::Status status = LoadCuda(MakeTinyModelDir(CudaModels()[0]), options).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(status.message(), testing::HasSubstr("--activation fp8 needs"));
 }
 
 // The trained test model and its golden ids.
