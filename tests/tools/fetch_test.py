@@ -370,6 +370,20 @@ class FetchTest(unittest.TestCase):
         self.cache.write_text("a file, not a folder")
         self.fails(1, str(self.cache), "org/tiny")
 
+    def test_a_full_disk_is_told_and_room_lets_the_next_run_go_on(self):
+        # As a full disk does, a limit on files' sizes lets a write end early; its signal stays ignored.
+        limit = 20000
+        self.assertGreater(len(self.hub.files["model.safetensors"]), limit)
+        run = subprocess.run(["prlimit", f"--fsize={limit}", QUIVER, "fetch", "org/tiny"], env=self.env, capture_output=True,
+                             text=True, timeout=120, restore_signals=False)
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertIn("File too large", run.stderr)
+        self.assertIn(str(self.cache), run.stderr)
+        self.expect_no_half_files()
+        self.hub.storage.ranges.clear()
+        self.expect_whole(self.fetch("org/tiny"))
+        self.assertIn(f"bytes={limit}-", self.hub.storage.ranges)
+
     def test_directories_are_taken_as_they_are(self):
         for name in str(self.model), f"file://{self.model}":
             run = self.fetch(name)
