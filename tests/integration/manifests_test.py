@@ -1,6 +1,7 @@
-"""The Kubernetes manifests: every overlay, and every component on one, built, valid, and held to policies and to the server's flags.
+"""The Kubernetes manifests: every overlay, every component on one, and every job, built, valid, and held to policies and to the
+programs' flags.
 
-Usage: manifests_test.py QUIVER_SERVER
+Usage: manifests_test.py QUIVER_SERVER QUIVER
 
 Kubernetes' own kinds are checked against its published schemas. Those of operators have none in the packages at hand:
 crd_schemas.json describes the fields used here, from their public references.
@@ -19,7 +20,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-SERVER = sys.argv[1]
+SERVER, QUIVER = sys.argv[1:3]
 ROOT = pathlib.Path(__file__).parents[2]
 K8S = ROOT / "deploy/k8s"
 KUBECTL = pathlib.Path(sys.executable).parent / "kubectl"
@@ -55,7 +56,7 @@ def violations(items):
     budgets = [i["spec"]["selector"]["matchLabels"] for i in items if i["kind"] == "PodDisruptionBudget"]
     policies = [i["spec"]["podSelector"]["matchLabels"] for i in items if i["kind"] == "NetworkPolicy"]
     for item in items:
-        if item["kind"] != "Deployment":
+        if item["kind"] not in ("Deployment", "Job"):
             continue
         pod = item["spec"]["template"]["spec"]
         labels = item["spec"]["template"]["metadata"]["labels"]
@@ -74,8 +75,6 @@ def violations(items):
             say("shares the host's namespaces")
         if any("hostPath" in volume for volume in pod.get("volumes", [])):
             say("mounts the host's files")
-        if not any(selector.items() <= labels.items() for selector in budgets):
-            say("has no disruption budget")
         if not any(selector.items() <= labels.items() for selector in policies):
             say("has no network policy")
         if not pod.get("topologySpreadConstraints"):
@@ -99,6 +98,11 @@ def violations(items):
             tag = container["image"].rpartition(":")[2] if ":" in container["image"] else "latest"
             if tag == "latest":
                 say(f"{name}'s image has no version")
+        if item["kind"] == "Job":
+            found += ending_violations(item)
+            continue
+        if not any(selector.items() <= labels.items() for selector in budgets):
+            say("has no disruption budget")
         for container in pod["containers"]:
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 if "grpc" not in container.get(probe, {}):
@@ -111,10 +115,27 @@ def violations(items):
     return found
 
 
+def ending_violations(job):
+    """What of a job, whose pods end and are tried again, would go wrong then."""
+    spec, pod = job["spec"], job["spec"]["template"]["spec"]
+    rules = spec.get("podFailurePolicy", {}).get("rules", [])
+    claims = {volume["name"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume}
+    writable = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    checks = {
+        "restarts its pods in place": pod["restartPolicy"] == "Never",
+        "fails as a whole where a part fails": spec.get("completionMode") == "Indexed" and spec.get("backoffLimitPerIndex", 0) > 0,
+        "counts a drained node as a failure": any(rule["action"] == "Ignore" and rule.get("onPodConditions") for rule in rules),
+        "may run one part twice at a time": spec.get("podReplacementPolicy") == "Failed",
+        "loses what it wrote with its pod": writable <= claims,
+    }
+    return [f"Job/{job['metadata']['name']}: {what}" for what, holds in checks.items() if not holds]
+
+
 class ManifestsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.built = {folder.name: build(folder) for folder in sorted((K8S / "overlays").iterdir())}
+        cls.jobs = {folder.name: build(folder) for folder in sorted((K8S / "jobs").iterdir())}
         # Each component that no overlay has, on one that has a model.
         cls.folder = tempfile.TemporaryDirectory()
         tree = pathlib.Path(cls.folder.name) / "k8s"
@@ -140,7 +161,8 @@ class ManifestsTest(unittest.TestCase):
 
     def test_every_object_is_valid(self):
         core, custom = 0, 0
-        for overlay, item in self.each():
+        jobs = [(name, item) for name, items in self.jobs.items() for item in items]
+        for overlay, item in [*self.each(), *jobs]:
             with self.subTest(f"{overlay}: {item['kind']}/{item['metadata']['name']}"):
                 if item["kind"] in CRDS:
                     custom += 1
@@ -151,8 +173,8 @@ class ManifestsTest(unittest.TestCase):
         self.assertGreater(core, 60)
         self.assertGreater(custom, 15)
 
-    def test_no_overlay_breaks_a_policy(self):
-        for overlay, items in self.built.items():
+    def test_no_overlay_and_no_job_breaks_a_policy(self):
+        for overlay, items in [*self.built.items(), *self.jobs.items()]:
             self.assertEqual(violations(items), [], overlay)
 
     def test_each_policy_can_be_broken(self):
@@ -182,6 +204,20 @@ class ManifestsTest(unittest.TestCase):
                 items = copy.deepcopy(self.built["gpu-h200"])
                 breach(next(i for i in items if i["kind"] == "Deployment")["spec"]["template"]["spec"])
                 self.assertTrue(any(words in line for line in violations(items)), violations(items))
+        job_breaches = {
+            "restarts its pods": lambda spec: spec["template"]["spec"].update(restartPolicy="OnFailure"),
+            "fails as a whole": lambda spec: spec.pop("backoffLimitPerIndex"),
+            "drained node": lambda spec: spec.pop("podFailurePolicy"),
+            "twice at a time": lambda spec: spec.update(podReplacementPolicy="TerminatingOrFailed"),
+            "loses what it wrote": lambda spec: spec["template"]["spec"]["volumes"].__setitem__(1, {"name": "index", "emptyDir": {}}),
+            "may run as root": lambda spec: spec["template"]["spec"]["securityContext"].update(runAsUser=0),
+            "write its root": lambda spec: container(spec["template"]["spec"])["securityContext"].pop("readOnlyRootFilesystem"),
+        }
+        for words, breach in job_breaches.items():
+            with self.subTest(words):
+                items = copy.deepcopy(self.jobs["index"])
+                breach(next(i for i in items if i["kind"] == "Job")["spec"])
+                self.assertTrue(any(words in line for line in violations(items)), violations(items))
         for kind, words in (("PodDisruptionBudget", "no disruption budget"), ("NetworkPolicy", "no network policy")):
             items = [i for i in self.built["gpu-h200"] if i["kind"] != kind]
             self.assertTrue(any(words in line for line in violations(items)))
@@ -197,6 +233,35 @@ class ManifestsTest(unittest.TestCase):
                                  {"grpc": 50051, "http": 30000})
                 self.assertIn("(default: 50051)", page)
                 self.assertIn("(default: 30000)", page)
+
+    def test_the_job_takes_every_part_once_by_flags_that_quiver_has(self):
+        job = next(i for i in self.jobs["index"] if i["kind"] == "Job")
+        container = job["spec"]["template"]["spec"]["containers"][0]
+        page = subprocess.run([QUIVER, "index", "--help"], capture_output=True, text=True, check=True).stdout
+        self.assertEqual((container["command"], container["args"][0]), (["quiver"], "index"))
+        self.assertLessEqual({arg.split("=")[0] for arg in container["args"][1:]}, set(re.findall(r"^\s+(--[a-z-]+)", page, re.MULTILINE)))
+        self.assertEqual(argument(container, "--shard"), f"$(JOB_COMPLETION_INDEX)/{job['spec']['completions']}")
+        self.assertIn("$(JOB_COMPLETION_INDEX)", argument(container, "--output"))
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        self.assertTrue(argument(container, "--input").startswith(mounts["documents"] + "/"))
+        self.assertTrue(argument(container, "--output").startswith(mounts["index"] + "/"))
+
+    def test_the_job_reaches_servers_that_let_it_in(self):
+        job = next(i for i in self.jobs["index"] if i["kind"] == "Job")
+        allowed = next(i for i in self.jobs["index"] if i["kind"] == "NetworkPolicy")["spec"]
+        servers = {i["kind"]: i for i in self.built["cpu"] if i["metadata"]["name"] in ("quiver", "quiver-headless")}
+        self.assertEqual(job["metadata"]["namespace"], servers["Deployment"]["metadata"]["namespace"])
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        let_in = servers["NetworkPolicy"]["spec"]["ingress"][0]["from"][0]["podSelector"]["matchExpressions"][0]
+        self.assertIn(labels[let_in["key"]], let_in["values"])
+        self.assertLessEqual(allowed["podSelector"]["matchLabels"].items(), labels.items())
+        to = allowed["egress"][0]
+        self.assertLessEqual(to["to"][0]["podSelector"]["matchLabels"].items(),
+                             servers["Deployment"]["spec"]["template"]["metadata"]["labels"].items())
+        host, port = argument(job["spec"]["template"]["spec"]["containers"][0], "--server").split(":")
+        names = {i["metadata"]["name"] for i in self.built["cpu"] if i["kind"] == "Service"}
+        self.assertIn(host, names)
+        self.assertEqual(to["ports"], [{"port": int(port), "protocol": "TCP"}])
 
     def test_every_server_has_a_model_and_what_it_mounts(self):
         for overlay, item in self.each("Deployment"):
@@ -261,4 +326,4 @@ class ManifestsTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[2:], verbosity=2)
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)

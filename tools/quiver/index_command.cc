@@ -66,7 +66,7 @@ class IndexRun {
       Say(absl::StrCat(
           progress_.done.rejects, " rejected: see ",
           index::IsPgUrl(flags_.output) ? "the table quiver_rejects" : "the rejects file"));
-      code = kExitFailure;
+      if (!flags_.allow_rejects) code = kExitFailure;
     }
     if (flags_.json && Print(report_.SummaryJson(progress_, status.ok())) != kExitOk) {
       return kExitFailure;
@@ -142,7 +142,7 @@ void AddIndexCommand(CLI::App* app, int* exit_code) {
       "A run that was interrupted, however, goes on when the same command is given again; the\n"
       "output is then that of a run that was not. Documents that cannot be embedded go to\n"
       ".rejects.jsonl, or to the table quiver_rejects, with the reason, the others go on, and the\n"
-      "exit code is 1.");
+      "exit code is 1 unless --allow-rejects is given.");
   auto flags = std::make_shared<IndexFlags>();
   flags->AddTo(command);
   command->callback([flags, exit_code] {

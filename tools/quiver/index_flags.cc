@@ -209,6 +209,11 @@ void IndexFlags::AddOutputTo(CLI::App* command) {
       ->add_flag("--overwrite", overwrite,
                  "Begin anew where there is an index, or a part of one, already")
       ->group(kOutputGroup);
+  command
+      ->add_flag(
+          "--allow-rejects", allow_rejects,
+          "Exit with 0 although documents were rejected, for schedulers that would try again")
+      ->group(kOutputGroup);
   command->add_flag("--json", json, "Print a summary as JSON to standard output at the end")
       ->group(kOutputGroup);
 }

@@ -44,6 +44,7 @@ struct IndexFlags {
   bool no_hnsw = false;
   bool no_text = false;
   bool overwrite = false;
+  bool allow_rejects = false;
   bool json = false;
 
   void AddTo(CLI::App* command);
