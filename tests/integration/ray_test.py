@@ -45,13 +45,16 @@ class RayTest(cluster_testing.ClusterTest):
     def embed(self, embedder, batch_size=100, **options):
         rows = ray.data.from_items([{"name": i, "text": t} for i, t in self.documents.items()], override_num_blocks=4)
         return rows.map_batches(embedder, fn_constructor_kwargs={"addresses": self.server.grpc, "truncate": "right", **options},
-                                batch_size=batch_size, compute=ray.data.ActorPoolStrategy(size=2))
+                                batch_size=batch_size, compute=ray.data.ActorPoolStrategy(size=2), num_cpus=0.1)
 
     def expect_whole(self, dataset):
         self.expect_index([(row["name"], row["embedding"], row["error"]) for row in dataset.iter_rows()])
 
     def test_every_document_has_the_vector_that_quiver_index_gives(self):
         self.expect_whole(self.embed(Embedder))
+
+    def test_the_example_writes_it_to_parquet(self):
+        self.expect_example("ray_data.py", RAY_ADDRESS=ray.get_runtime_context().gcs_address)
 
     def test_a_killed_actor_and_a_killed_server_cost_no_document_and_double_none(self):
         restarted = self.restart_server()

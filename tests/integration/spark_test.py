@@ -58,6 +58,9 @@ class SparkTest(cluster_testing.ClusterTest):
         lines = self.server.get("/metrics").splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith("quiver_items_total"))
 
+    def test_the_example_writes_it_to_parquet(self):
+        self.expect_example("spark_frames.py")
+
     def test_a_killed_executor_and_a_killed_server_cost_no_document_and_double_none(self):
         embed, work = embed_frames(self.server.grpc, truncate="right", batch_size=50), str(self.work)
 
@@ -78,7 +81,7 @@ class SparkTest(cluster_testing.ClusterTest):
 
     def test_a_bad_document_fails_the_work_where_asked_to(self):
         with self.assertRaisesRegex(PythonException, "text: must not be empty"):
-            with_embeddings(self.frame(), self.server.grpc, raise_errors=True).collect()
+            with_embeddings(self.frame(), self.server.grpc, truncate="right", raise_errors=True).collect()
 
     def test_columns_of_these_names_are_replaced(self):
         frame = self.spark.createDataFrame([(1, "old", "a"), (2, "old", "b")], "id long, embedding string, text string")

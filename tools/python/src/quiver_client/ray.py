@@ -5,7 +5,7 @@
 
     documents = ray.data.read_parquet("documents")
     vectors = documents.map_batches(Embedder, fn_constructor_kwargs={"addresses": "localhost:50051"}, batch_size=1024,
-                                    compute=ray.data.ActorPoolStrategy(size=4))
+                                    compute=ray.data.ActorPoolStrategy(size=4), num_cpus=0.1)
 """
 from __future__ import annotations
 
