@@ -15,6 +15,7 @@ cluster_testing.prepare("pyspark")
 if shutil.which("java") is None:
     print("skipped: java is not installed")
     sys.exit(cluster_testing.SKIPPED)
+import pandas as pd  # noqa: E402
 from pyspark import cloudpickle  # noqa: E402
 from pyspark.errors import PythonException  # noqa: E402
 from pyspark.sql import SparkSession  # noqa: E402
@@ -82,6 +83,20 @@ class SparkTest(cluster_testing.ClusterTest):
     def test_a_bad_document_fails_the_work_where_asked_to(self):
         with self.assertRaisesRegex(PythonException, "text: must not be empty"):
             with_embeddings(self.frame(), self.server.grpc, truncate="right", raise_errors=True).collect()
+
+    def test_a_long_partition_is_not_held(self):
+        read = 0
+
+        def frames():
+            nonlocal read
+            for begin in range(0, 2000, 100):
+                read += 1
+                yield pd.DataFrame({"text": [f"number {i}" for i in range(begin, begin + 100)]})
+
+        embed = embed_frames(self.server.grpc, batch_size=50)
+        for taken, part in enumerate(embed(frames()), 1):
+            self.assertEqual((len(part), read), (50, (taken + 1) // 2))
+        self.assertEqual(read, 20)
 
     def test_columns_of_these_names_are_replaced(self):
         frame = self.spark.createDataFrame([(1, "old", "a"), (2, "old", "b")], "id long, embedding string, text string")
