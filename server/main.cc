@@ -49,7 +49,7 @@ class Task {
   std::thread thread_;
 };
 
-// SIGTERM and SIGINT as something to poll for. To be made before any thread, as threads inherit
+// SIGTERM, SIGINT and SIGHUP (of a terminal that is closed) as something to poll for. To be made before any thread, as threads inherit
 // what is blocked.
 class Signals {
  public:
@@ -58,6 +58,7 @@ class Signals {
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     fd_ = signalfd(-1, &signals, SFD_CLOEXEC);
   }

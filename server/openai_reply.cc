@@ -34,6 +34,9 @@ int HttpStatus(absl::StatusCode code) {
       return 404;
     case absl::StatusCode::kResourceExhausted:
       return 429;
+    // The caller has gone, so that nobody reads it but the log.
+    case absl::StatusCode::kCancelled:
+      return 499;
     case absl::StatusCode::kUnavailable:
       return 503;
     case absl::StatusCode::kDeadlineExceeded:

@@ -39,7 +39,7 @@ struct Connection {
 
   Tcp::resolver resolver;
   HttpStream stream;
-  boost::beast::flat_buffer buffer;
+  boost::beast::flat_buffer buffer{kMaxAnswerBytes};
   http::request<http::string_body> request;
   std::optional<http::response_parser<http::string_body>> parser;
 };
@@ -164,12 +164,21 @@ class OtlpClient::Impl {
       http::async_write(connection.stream, request, std::move(handler));
     });
     if (error) return error;
-    connection.parser.emplace();
-    connection.parser->body_limit(kMaxAnswerBytes);
-    return Await(deadline, [&](auto handler) {
-      http::async_read(connection.stream, connection.buffer, *connection.parser,
-                       std::move(handler));
+    auto& parser = connection.parser.emplace();
+    parser.body_limit(kMaxAnswerBytes);
+    const ErrorCode headed = Await(deadline, [&](auto handler) {
+      http::async_read_header(connection.stream, connection.buffer, parser, std::move(handler));
     });
+    if (headed) return headed;
+    // Piece by piece, as the library has been seen to read on past its limit.
+    while (!parser.is_done()) {
+      const ErrorCode read = Await(deadline, [&](auto handler) {
+        http::async_read_some(connection.stream, connection.buffer, parser, std::move(handler));
+      });
+      if (read) return read;
+      if (parser.get().body().size() > kMaxAnswerBytes) return http::error::body_limit;
+    }
+    return {};
   }
 
   const OtlpOptions options_;

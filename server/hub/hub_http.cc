@@ -171,7 +171,7 @@ absl::StatusOr<HubReply> HubHttp::Head(const std::string& url) const {
       return reply;
     }
   }
-  return absl::InvalidArgumentError(
+  return absl::FailedPreconditionError(
       absl::StrCat(Origin(url), ": more than ", kMaxRedirects, " redirects"));
 }
 

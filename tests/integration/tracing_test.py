@@ -7,9 +7,11 @@ import http.client
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -22,6 +24,10 @@ SERVER_KIND, INTERNAL_KIND = 2, 1
 ERROR_STATUS = 2
 # Flags: sampled, whether the parent is remote is known, it is.
 ROOT_FLAGS, REMOTE_FLAGS = 0x101, 0x301
+
+
+def resident_bytes(pid):
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def new_id(size):
@@ -295,6 +301,38 @@ class TracingTest(unittest.TestCase):
         begin = time.monotonic()
         self.assertEqual(server.stop(), 0)
         self.assertLess(time.monotonic() - begin, PATIENCE / 2)
+
+    def test_a_collector_that_answers_without_end_costs_no_memory(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.exit.callback(listener.close)
+        begun = threading.Event()
+
+        def answer(connection):
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 8589934592\r\n\r\n")
+                begun.set()
+                while True:
+                    connection.sendall(bytes(1 << 16))
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=[listener.accept()[0]], daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        server = self.start("endless", "--otlp-endpoint", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        self.assertIsNotNone(self.embed(server)[0])
+        before = resident_bytes(server.process.pid)
+        most = 0
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            self.assertIsNotNone(self.embed(server)[0])
+            most = max(most, resident_bytes(server.process.pid))
+            time.sleep(0.05)
+        self.assertTrue(begun.is_set())
+        self.assertLess(most - before, 50_000_000)
+        self.assertEqual(server.stop(), 0)
 
     def test_a_collector_behind_tls_must_have_a_certificate_that_is_trusted(self):
         for name, subject in (("right", "IP:127.0.0.1"), ("wrong", "DNS:another.test")):

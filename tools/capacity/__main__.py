@@ -24,7 +24,7 @@ from traffic import diurnal, read_trace
 def number(least, most=math.inf, whole=False):
     def parse(text):
         value = int(text) if whole else float(text)
-        if not least <= value <= most:
+        if not least <= value <= most or not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"must be from {least:g} to {most:g}, is {text}")
         return value
     parse.__name__ = "whole number" if whole else "number"
@@ -35,7 +35,7 @@ def numbers(separator, names):
     """A parser of as many non-negative numbers."""
     def parse(text):
         parts = text.split(separator)
-        if len(parts) != len(names) or any(float(p) < 0 for p in parts):
+        if len(parts) != len(names) or any(not 0 <= float(p) < math.inf for p in parts):
             raise argparse.ArgumentTypeError(f"must be {separator.join(names)}, is {text}")
         return tuple(float(p) for p in parts)
     parse.__name__ = separator.join(names)

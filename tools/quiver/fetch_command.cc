@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
@@ -78,6 +79,12 @@ int Run(const FetchFlags& flags) {
   absl::StatusOr<ModelName> name = ParseModelName(flags.model);
   if (!name.ok()) {
     Say(absl::StrCat("NAME: there is no directory '", path, "', and ", name.status().message()));
+    return kExitUsage;
+  }
+  const bool names_revision = absl::StrContains(flags.model, '@');
+  if (!flags.revision.empty() && names_revision && flags.revision != name->revision) {
+    Say(absl::StrCat("--revision: NAME already says '", name->revision, "', not '", flags.revision,
+                     "'"));
     return kExitUsage;
   }
   if (!flags.revision.empty()) {
