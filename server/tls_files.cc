@@ -1,13 +1,12 @@
 #include "server/tls_files.h"
 
-#include <fstream>
-#include <iterator>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "openssl/bio.h"
 #include "openssl/pem.h"
 #include "openssl/x509.h"
+#include "server/small_file.h"
 
 namespace quiver {
 namespace {
@@ -25,13 +24,6 @@ using Owned = std::unique_ptr<T, Free>;
 
 absl::Status Wrong(const char* flag, const std::string& file, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(flag, " '", file, "' ", what));
-}
-
-absl::StatusOr<std::string> ReadFile(const char* flag, const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in || text.empty()) return Wrong(flag, path, "cannot be read or is empty");
-  return text;
 }
 
 Owned<BIO> BioOf(const std::string& text) {
@@ -58,9 +50,9 @@ int NoPassphrase(char*, int, int, void*) { return -1; }
 
 absl::StatusOr<TlsFiles> TlsFiles::Load(const std::string& certificate_file,
                                         const std::string& key_file, absl::Time now) {
-  absl::StatusOr<std::string> chain = ReadFile(kCertificateFlag, certificate_file);
+  absl::StatusOr<std::string> chain = ReadSmallFile(kCertificateFlag, certificate_file);
   if (!chain.ok()) return chain.status();
-  absl::StatusOr<std::string> key_text = ReadFile(kKeyFlag, key_file);
+  absl::StatusOr<std::string> key_text = ReadSmallFile(kKeyFlag, key_file);
   if (!key_text.ok()) return key_text.status();
 
   const Owned<X509> certificate(

@@ -182,14 +182,18 @@ absl::StatusOr<std::string> FetchModel(const HubOptions& options, const ModelNam
   }
   absl::Status status =
       Transfer(options, http, cache, name.repo, revision->commit, observer).Run(missing);
+  if (!status.ok()) return status;
+  absl::Status noted;
   for (const std::string& file : parts->absent) {
-    if (status.ok()) status = cache.MarkAbsent(revision->commit, file);
+    noted.Update(cache.MarkAbsent(revision->commit, file));
   }
   // Last, so that who finds the revision finds its files.
-  if (status.ok() && !IsCommit(name.revision)) {
-    status = cache.SetCommit(name.revision, revision->commit);
+  if (noted.ok() && !IsCommit(name.revision)) {
+    noted = cache.SetCommit(name.revision, revision->commit);
   }
-  if (!status.ok()) return status;
+  // Where all was there a cache may be one that cannot be written: the hub is asked again next
+  // time.
+  if (!noted.ok() && !missing.empty()) return noted;
   return cache.SnapshotDir(revision->commit);
 }
 
@@ -211,11 +215,11 @@ absl::StatusOr<ResolvedModel> ResolveModel(absl::string_view model, const FetchO
   const absl::StatusOr<HubOptions> options = HubOptionsFromEnvironment();
   if (!options.ok()) return options.status();
   absl::StatusOr<std::string> dir = FetchModel(*options, *name, observer);
-  if (!dir.ok()) {
-    return absl::Status(dir.status().code(),
-                        absl::StrCat("there is no directory '", model,
-                                     "', and as a model's name: ", dir.status().message()));
+  if (absl::IsNotFound(dir.status())) {
+    return absl::NotFoundError(absl::StrCat("there is no directory '", model,
+                                            "', and as a model's name: ", dir.status().message()));
   }
+  if (!dir.ok()) return dir.status();
   return ResolvedModel{*std::move(dir), std::move(name->repo)};
 }
 

@@ -88,7 +88,9 @@ std::string HubCache::LockPath(absl::string_view etag) const {
 
 std::optional<std::string> HubCache::FindCommit(absl::string_view revision) const {
   if (IsCommit(revision)) return std::string(revision);
-  std::ifstream in(absl::StrCat(root_, "/refs/", revision), std::ios::binary);
+  const std::string path = absl::StrCat(root_, "/refs/", revision);
+  if (!IsFile(path)) return std::nullopt;
+  std::ifstream in(path, std::ios::binary);
   std::string text{std::istreambuf_iterator<char>(in), {}};
   absl::StripAsciiWhitespace(&text);
   if (!IsCommit(text)) return std::nullopt;

@@ -87,8 +87,9 @@ class Request {
         case CURLE_SSL_CACERT_BADFILE:
         case CURLE_UNSUPPORTED_PROTOCOL:
         case CURLE_URL_MALFORMAT:
-        case CURLE_TOO_MANY_REDIRECTS:
           return absl::InvalidArgumentError(message);
+        case CURLE_TOO_MANY_REDIRECTS:
+          return absl::FailedPreconditionError(message);
         default:
           return absl::UnavailableError(message);
       }

@@ -27,8 +27,9 @@ struct HubReply {
 // Requests to a hub, over HTTP or HTTPS, with the token; proxies as the usual variables say. A
 // redirect to another host is followed without the token. Thread-safe.
 //
-// Errors are of the connection: UNAVAILABLE, worth another try, or INVALID_ARGUMENT for what no try
-// mends, such as a certificate that is not trusted. A response is none, whatever its code.
+// Errors are of the connection: UNAVAILABLE, worth another try, INVALID_ARGUMENT for what no try
+// mends, such as a certificate that is not trusted, or FAILED_PRECONDITION for redirects without
+// end. A response is none, whatever its code.
 class HubHttp {
  public:
   static constexpr int64_t kMaxBodyBytes = int64_t{64} << 20;

@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <initializer_list>
-#include <iterator>
 #include <system_error>
 
 #include "absl/strings/ascii.h"
@@ -13,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/small_file.h"
 
 namespace quiver {
 namespace {
@@ -83,13 +82,9 @@ absl::StatusOr<std::string> CheckEndpoint(absl::string_view where, absl::string_
 }
 
 absl::StatusOr<std::string> ReadTokenFile(absl::string_view where, const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in || text.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, " '", path, "' cannot be read or is empty"));
-  }
-  return CheckToken(absl::StrCat(where, " '", path, "'"), text);
+  const absl::StatusOr<std::string> text = ReadSmallFile(where, path);
+  if (!text.ok()) return text.status();
+  return CheckToken(absl::StrCat(where, " '", path, "'"), *text);
 }
 
 absl::StatusOr<HubOptions> HubOptionsFromEnvironment() {

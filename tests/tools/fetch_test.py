@@ -170,6 +170,19 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             self.answer(404, X_Error_Code="RepoNotFound")
 
 
+class CircleHandler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.send_response(302)
+        self.send_header("Location", self.path)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+
 class FetchTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -285,6 +298,21 @@ class FetchTest(unittest.TestCase):
         self.fails(2, "ORGANIZATION/NAME", "tiny")
         self.fails(2, "--revision", "org/tiny", "--revision", "../x")
         self.fails(2, "--endpoint", "org/tiny", "--endpoint", "ftp://x")
+        self.fails(2, "cannot be read", "org/tiny", "--token-file", self.work)
+        self.fails(2, "already says 'v1'", "org/tiny@v1", "--revision", "main")
+        self.fails(2, "HF_HUB_OFFLINE", "org/tiny", "--update", HF_HUB_OFFLINE="1")
+
+    def test_another_name_of_what_is_there_needs_no_room_in_the_cache(self):
+        self.expect_whole(self.fetch("org/tiny"))
+        # Where the name would be noted.
+        (self.cache / "models--org--tiny/refs/v1").mkdir()
+        self.expect_whole(self.fetch("org/tiny@v1"))
+
+    def test_a_hub_that_redirects_in_a_circle_is_given_up(self):
+        circle = QuietServer(CircleHandler)
+        threading.Thread(target=circle.serve_forever, daemon=True).start()
+        self.addCleanup(circle.shutdown)
+        self.fails(1, "redirects", "org/tiny", HF_ENDPOINT=f"http://127.0.0.1:{circle.server_address[1]}")
 
     def test_a_model_without_what_serving_takes_is_refused(self):
         data = self.hub.files.pop("tokenizer.json")

@@ -1,13 +1,12 @@
 #include "tools/quiver/connection.h"
 
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "server/small_file.h"
 #include "tools/client/channel.h"
 
 namespace quiver {
@@ -16,28 +15,18 @@ namespace {
 constexpr char kKeyVariable[] = "QUIVER_API_KEY";
 constexpr char kGroup[] = "Server";
 
-absl::StatusOr<std::string> ReadFile(const char* flag, const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in || text.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(flag, " '", path, "' cannot be read or is empty"));
-  }
-  return text;
-}
-
 }  // namespace
 
 absl::StatusOr<client::ConnectionOptions> ConnectionFlags::Read() const {
   client::ConnectionOptions options = {.tls = tls, .tls_server_name = tls_server_name};
   if (!tls_ca_file.empty()) {
-    absl::StatusOr<std::string> authorities = ReadFile("--tls-ca", tls_ca_file);
+    absl::StatusOr<std::string> authorities = ReadSmallFile("--tls-ca", tls_ca_file);
     if (!authorities.ok()) return authorities.status();
     options.tls_authorities_pem = *std::move(authorities);
   }
   std::string where = absl::StrCat("--api-key-file '", api_key_file, "'");
   if (!api_key_file.empty()) {
-    absl::StatusOr<std::string> text = ReadFile("--api-key-file", api_key_file);
+    absl::StatusOr<std::string> text = ReadSmallFile("--api-key-file", api_key_file);
     if (!text.ok()) return text.status();
     options.api_key = text->substr(0, text->find('\n'));
   } else if (const char* value = std::getenv(kKeyVariable); value != nullptr) {

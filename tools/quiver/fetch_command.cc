@@ -48,6 +48,9 @@ absl::StatusOr<HubOptions> OptionsOf(const FetchFlags& flags) {
   options->jobs = flags.jobs;
   options->offline |= flags.offline;
   options->update = flags.update;
+  if (options->update && options->offline) {
+    return absl::InvalidArgumentError("--update needs the network, which HF_HUB_OFFLINE forbids");
+  }
   return options;
 }
 
