@@ -211,6 +211,7 @@ class TlsTest(unittest.TestCase):
                 ((*ca, "--tls-server-name", "else.test"), KEY, self.server.grpc),
                 (("--tls", "--tls-ca", "/nowhere"), KEY, "--tls-ca '/nowhere' cannot be read"),
                 ((*ca, "--api-key-file", "/nowhere"), None, "--api-key-file '/nowhere' cannot be read"),
+                ((*ca, "--api-key-file", str(self.work)), None, "cannot be read or is empty"),
                 ((*ca, "--api-key-file", str(self.work / "empty")), None, "must hold a key in its first line"),
                 (ca, "tab\tkey", "QUIVER_API_KEY must hold a key of printable ASCII"),
                 (("--tls-ca", str(self.work / "ca.pem")), KEY, "--tls")):
@@ -225,6 +226,7 @@ class TlsTest(unittest.TestCase):
         for options, words in (
                 (("--tls-certificate", certificate), "--tls-certificate and --tls-key must be given together"),
                 (("--tls-certificate", "/nowhere", "--tls-key", key), "--tls-certificate '/nowhere' cannot be read"),
+                (("--tls-certificate", str(self.work), "--tls-key", key), "cannot be read or is empty"),
                 (("--tls-certificate", key, "--tls-key", key), "must begin with a certificate in PEM"),
                 (("--tls-certificate", certificate, "--tls-key", certificate), "must be a private key in PEM"),
                 (("--tls-certificate", certificate, "--tls-key", str(self.work / "locked.key")), "that is not encrypted"),
