@@ -244,8 +244,7 @@ class Parser {
                                      {"fp8", ActivationType::kFp8}}),
         &cuda->activation,
         "What quantized weights are multiplied by on a CUDA device, in large batches; auto: FP8 "
-        "where "
-        "they are FP8, else --dtype");
+        "where they are FP8, else --dtype");
     AddParsed<MemoryBudget>("--memory-budget", "MEMORY", kMemoryBudgets, ParseMemoryBudget,
                             "nearly all of the card", &cuda->memory_budget,
                             "Most memory of the CUDA device that this process may take");
