@@ -6,7 +6,7 @@
 #include "openssl/bio.h"
 #include "openssl/pem.h"
 #include "openssl/x509.h"
-#include "server/small_file.h"
+#include "server/hub/small_file.h"
 
 namespace quiver {
 namespace {

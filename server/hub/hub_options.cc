@@ -11,7 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "server/small_file.h"
+#include "server/hub/small_file.h"
 
 namespace quiver {
 namespace {

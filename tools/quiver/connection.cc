@@ -6,7 +6,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "server/small_file.h"
+#include "server/hub/small_file.h"
 #include "tools/client/channel.h"
 
 namespace quiver {

@@ -1,6 +1,6 @@
-// Files that operators name: keys, certificates, tokens.
-#ifndef QUIVER_SERVER_SMALL_FILE_H_
-#define QUIVER_SERVER_SMALL_FILE_H_
+// Files that operators name: keys, certificates, tokens. Here, on the lowest floor that reads them.
+#ifndef QUIVER_SERVER_HUB_SMALL_FILE_H_
+#define QUIVER_SERVER_HUB_SMALL_FILE_H_
 
 #include <filesystem>
 #include <fstream>
@@ -34,4 +34,4 @@ inline absl::StatusOr<std::string> ReadSmallFile(absl::string_view where, const 
 
 }  // namespace quiver
 
-#endif  // QUIVER_SERVER_SMALL_FILE_H_
+#endif  // QUIVER_SERVER_HUB_SMALL_FILE_H_
