@@ -4,6 +4,12 @@
 #include "server/metric_names.h"
 
 namespace quiver {
+namespace {
+
+// Of what a client may make as long as it likes.
+constexpr size_t kMaxLoggedBytes = 200;
+
+}  // namespace
 
 void AccessLog::OnRequestEnd(const RequestReport& report) {
   next_.OnRequestEnd(report);
@@ -25,6 +31,13 @@ void AccessLog::OnRequestEnd(const RequestReport& report) {
                            {"tokenize_seconds", report.tokenize},
                            {"queue_seconds", report.queue},
                            {"compute_seconds", report.compute}});
+}
+
+void AccessLog::OnRefusal(const HttpRefusal& refusal) {
+  logger_.Info("refused", {{"method", refusal.method.substr(0, kMaxLoggedBytes)},
+                           {"path", refusal.path.substr(0, kMaxLoggedBytes)},
+                           {"http_status", refusal.status},
+                           {"peer", refusal.peer}});
 }
 
 }  // namespace quiver

@@ -1,13 +1,14 @@
 #ifndef QUIVER_SERVER_ACCESS_LOG_H_
 #define QUIVER_SERVER_ACCESS_LOG_H_
 
+#include "server/http_types.h"
 #include "server/log.h"
 #include "server/request_observer.h"
 
 namespace quiver {
 
-// One line for each request when it ends: what it was, what became of it, how long it took. Thread-
-// safe.
+// One line for each request when it ends: what it was, what became of it, how long it took; and for
+// each that was refused at the door. Thread-safe.
 class AccessLog : public RequestObserver {
  public:
   // Everything is passed on to `next`. Both must outlive this.
@@ -21,6 +22,8 @@ class AccessLog : public RequestObserver {
     next_.OnItems(rpc, lane, items);
   }
   void OnRequestEnd(const RequestReport& report) override;
+  // What never became a request.
+  void OnRefusal(const HttpRefusal& refusal);
 
  private:
   Logger& logger_;

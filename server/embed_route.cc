@@ -27,6 +27,15 @@ TraceHeaders TraceHeadersOf(const HttpRequest& request) {
   return headers;
 }
 
+// Whether the body is said to be plain JSON, or nothing is said.
+bool IsJson(const HttpRequest& request) {
+  const absl::string_view coding = request.header("Content-Encoding");
+  if (!coding.empty() && !absl::EqualsIgnoreCase(coding, "identity")) return false;
+  absl::string_view type = request.header("Content-Type");
+  type = absl::StripTrailingAsciiWhitespace(type.substr(0, type.find(';')));
+  return type.empty() || absl::EqualsIgnoreCase(type, "application/json");
+}
+
 // What goes on for one request. Answers once.
 class EmbedExchange : public std::enable_shared_from_this<EmbedExchange> {
  public:
@@ -43,6 +52,10 @@ class EmbedExchange : public std::enable_shared_from_this<EmbedExchange> {
         responder_(std::move(responder)) {}
 
   void Run() {
+    if (!IsJson(http_)) {
+      return End(absl::StatusCode::kInvalidArgument,
+                 HttpError(415, "Content-Type must be application/json, without Content-Encoding"));
+    }
     if (http_.body.size() <= kInlineBodyBytes) return Start();
     calls_.replies().Add(Lane::kBulk, [self = shared_from_this()] {
       self->Start();
@@ -135,15 +148,6 @@ class EmbedExchange : public std::enable_shared_from_this<EmbedExchange> {
   bool unreadable_ = false;
 };
 
-// 415 unless the body says that it is plain JSON, or nothing.
-bool IsJson(const HttpRequest& request) {
-  const absl::string_view coding = request.header("Content-Encoding");
-  if (!coding.empty() && !absl::EqualsIgnoreCase(coding, "identity")) return false;
-  absl::string_view type = request.header("Content-Type");
-  type = absl::StripTrailingAsciiWhitespace(type.substr(0, type.find(';')));
-  return type.empty() || absl::EqualsIgnoreCase(type, "application/json");
-}
-
 }  // namespace
 
 void AddEmbedRoute(const EmbedForm& form, const EmbedRouteOptions& options,
@@ -153,10 +157,6 @@ void AddEmbedRoute(const EmbedForm& form, const EmbedRouteOptions& options,
   route.max_body_bytes = options.max_body_bytes;
   route.needs_key = true;
   route.handler = [=](HttpRequest request, HttpResponder responder) {
-    if (!IsJson(request)) {
-      return responder.Send(
-          HttpError(415, "Content-Type must be application/json, without Content-Encoding"));
-    }
     std::make_shared<EmbedExchange>(form, options, model, calls, observer, std::move(request),
                                     std::move(responder))
         ->Run();

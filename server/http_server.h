@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "absl/time/time.h"
 #include "server/api_keys.h"
 #include "server/http_router.h"
+#include "server/http_types.h"
 #include "server/tls_files.h"
 
 namespace quiver {
@@ -40,6 +42,8 @@ class HttpServer {
     std::optional<TlsFiles> tls = std::nullopt;
     // Whose keys routes that need one take; null for anybody.
     std::shared_ptr<const ApiKeys> api_keys = nullptr;
+    // Called for each refusal, on one of the server's threads; may be null.
+    std::function<void(const HttpRefusal&)> on_refusal = nullptr;
   };
   static constexpr int64_t kMinBytesPerSecond = 64 << 10;
 
@@ -66,8 +70,8 @@ class HttpServer {
     // Since the start.
     int64_t accepted_connections = 0;
     int64_t refused_connections = 0;
-    // Answers by the first digit of their status; [0] and [1] stay 0.
-    std::array<int64_t, 6> responses = {};
+    // Answers by status, as kHttpStatuses lists them.
+    std::array<int64_t, kHttpStatuses.size()> responses = {};
   };
   Stats stats() const;
 

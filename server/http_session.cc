@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <chrono>
 #include <limits>
 #include <utility>
@@ -139,6 +140,7 @@ void HttpSession::OnHeader(ErrorCode error) {
     // 4xx some say that it is not.
     if (parser_->is_done() &&
         (answer->status == 401 || answer->status == 404 || answer->status == 405)) {
+      TellRefusal(answer->status);
       return Respond(*std::move(answer));
     }
     return Reject(*std::move(answer));
@@ -292,7 +294,26 @@ void HttpSession::OnReadError(ErrorCode error) {
   Reject(HttpError(400, absl::StrCat("malformed request: ", error.message())));
 }
 
+void HttpSession::TellRefusal(int status) {
+  if (shared_->options.on_refusal == nullptr) return;
+  HttpRefusal refusal = {.peer = peer_, .status = status};
+  std::string path;
+  if (parser_ && parser_->is_header_done()) {
+    std::string query;
+    SplitTarget(View(parser_->get().target()), &path, &query);
+    refusal.method = View(parser_->get().method_string());
+    refusal.path = path;
+  }
+  shared_->options.on_refusal(refusal);
+}
+
+void HttpSession::CountResponse(int status) {
+  const auto* known = std::find(kHttpStatuses.begin(), kHttpStatuses.end(), status);
+  if (known != kHttpStatuses.end()) ++shared_->responses[known - kHttpStatuses.begin()];
+}
+
 void HttpSession::Reject(HttpResponse response) {
+  TellRefusal(response.status);
   keep_alive_ = false;
   unread_ = true;
   Respond(std::move(response));
@@ -302,7 +323,7 @@ void HttpSession::Respond(HttpResponse response) {
   if (state_ == State::kClosed) return;
   state_ = State::kWriting;
   if (shared_->draining) keep_alive_ = false;
-  ++shared_->responses[static_cast<size_t>(response.status / 100)];
+  CountResponse(response.status);
   const unsigned version =
       parser_ && parser_->is_header_done() && parser_->get().version() == 10 ? 10 : 11;
   response_.emplace(static_cast<http::status>(response.status), version);

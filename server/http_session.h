@@ -40,7 +40,7 @@ struct HttpShared {
   std::atomic<bool> draining{false};
   std::atomic<int64_t> accepted{0};
   std::atomic<int64_t> refused{0};
-  std::array<std::atomic<int64_t>, 6> responses = {};
+  std::array<std::atomic<int64_t>, kHttpStatuses.size()> responses = {};
 
   absl::Mutex mutex;
   // Open connections; what is not here is gone.
@@ -83,7 +83,9 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   // Whether its side of the connection has ended.
   bool ClientHasGone();
   void OnReadError(ErrorCode error);
-  // Answers and ends the connection, although not all was read that the client sends.
+  void TellRefusal(int status);
+  void CountResponse(int status);
+  // Refuses and ends the connection, although not all was read that the client sends.
   void Reject(HttpResponse response);
   void Respond(HttpResponse response);
   void OnWritten(ErrorCode error);

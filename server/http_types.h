@@ -2,6 +2,7 @@
 #ifndef QUIVER_SERVER_HTTP_TYPES_H_
 #define QUIVER_SERVER_HTTP_TYPES_H_
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -45,6 +46,21 @@ struct HttpResponse {
   std::string body;
   // Beside Content-Type, Content-Length, Date and Connection. No line breaks in them.
   HttpHeaders headers = {};
+};
+
+// The statuses that the server answers with.
+inline constexpr std::array kHttpStatuses = {200, 400, 401, 404, 405, 413, 415, 417, 422,
+                                             424, 429, 431, 499, 500, 501, 503, 504, 505};
+
+// A request that was answered before any handler saw it, for it was malformed, or there is no such
+// path, method or key.
+struct HttpRefusal {
+  // Address and port of the client.
+  absl::string_view peer = {};
+  // As far as they could be read; as sent, without the query.
+  absl::string_view method = {};
+  absl::string_view path = {};
+  int status = 0;
 };
 
 // An error in the form of OpenAI's API, {"error": {"message": ..., "type": ..., "param": ...,

@@ -62,10 +62,10 @@ void Metrics::AddHttpSeries() {
   http_refused_ = &AddCounters(&registry_, "quiver_http_refused_connections_total",
                                "HTTP connections refused, being too many.")
                        .Add({});
-  auto& responses = AddCounters(&registry_, "quiver_http_responses_total",
-                                "HTTP responses by the class of their status.");
-  for (size_t i = 2; i < http_responses_.size(); ++i) {
-    http_responses_[i] = &responses.Add({{"status", absl::StrCat(i, "xx")}});
+  auto& responses =
+      AddCounters(&registry_, "quiver_http_responses_total", "HTTP responses by status.");
+  for (size_t i = 0; i < http_responses_.size(); ++i) {
+    http_responses_[i] = &responses.Add({{"status", absl::StrCat(kHttpStatuses[i])}});
   }
 }
 
@@ -98,8 +98,9 @@ std::string Metrics::Scrape(const ServingState& state, const HttpServer::Stats& 
   http_connections_->Set(static_cast<double>(http.open_connections));
   CatchUp(http_accepted_, http.accepted_connections);
   CatchUp(http_refused_, http.refused_connections);
-  for (size_t i = 2; i < http_responses_.size(); ++i)
+  for (size_t i = 0; i < http_responses_.size(); ++i) {
     CatchUp(http_responses_[i], http.responses[i]);
+  }
   CatchUp(spans_exported_, spans.exported);
   CatchUp(spans_failed_, spans.failed);
   CatchUp(spans_dropped_, spans.dropped);

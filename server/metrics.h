@@ -61,8 +61,8 @@ class Metrics {
   prometheus::Gauge* http_connections_ = nullptr;
   prometheus::Counter* http_accepted_ = nullptr;
   prometheus::Counter* http_refused_ = nullptr;
-  // By the first digit of the status.
-  std::array<prometheus::Counter*, 6> http_responses_ = {};
+  // As kHttpStatuses lists them.
+  std::array<prometheus::Counter*, kHttpStatuses.size()> http_responses_ = {};
   prometheus::Counter* spans_exported_ = nullptr;
   prometheus::Counter* spans_failed_ = nullptr;
   prometheus::Counter* spans_dropped_ = nullptr;

@@ -26,6 +26,9 @@ constexpr char kForeignIds[] =
     " (ids must come from the model's own tokenizer; send texts if the client's is another, in "
     "LangChain with check_embedding_ctx_length=False)";
 
+// A server that loads or drains does not know for how long; by then another may have the address.
+constexpr absl::Duration kUnavailableDelay = absl::Seconds(1);
+
 int HttpStatus(absl::StatusCode code) {
   switch (code) {
     case absl::StatusCode::kInvalidArgument:
@@ -87,7 +90,8 @@ HttpHeaders SpaceHeaders(const RequestPlan& plan) {
 }
 
 HttpHeaders RetryHeaders(const absl::Status& status) {
-  const absl::Duration delay = RetryDelay(status);
+  absl::Duration delay = RetryDelay(status);
+  if (absl::IsUnavailable(status)) delay = std::max(delay, kUnavailableDelay);
   if (delay <= absl::ZeroDuration()) return {};
   const int64_t ms = std::max<int64_t>(1, absl::ToInt64Milliseconds(delay));
   return {{"Retry-After", absl::StrCat((ms + 999) / 1000)}, {"retry-after-ms", absl::StrCat(ms)}};

@@ -84,7 +84,7 @@ TEST_F(HttpServerTest, AnswersOnOneConnectionAgainAndAgain) {
     ASSERT_EQ(response.body, absl::StrCat("hello ", i));
   }
   EXPECT_EQ(server_->stats().accepted_connections, 1);
-  EXPECT_EQ(server_->stats().responses[2], 100);
+  EXPECT_EQ(server_->stats().responses[0], 100);
 }
 
 TEST_F(HttpServerTest, PipelinedRequestsAreAnsweredInOrder) {
@@ -135,6 +135,31 @@ TEST_F(HttpServerTest, UnknownPathAndMethodKeepTheConnection) {
   EXPECT_TRUE(response.Has("Content-Type: application/json"));
   EXPECT_THAT(response.body, HasSubstr("\"message\""));
   EXPECT_EQ(client.Get("/hello").status, 200);
+}
+
+TEST_F(HttpServerTest, RefusalsAreToldAndCounted) {
+  absl::Mutex mutex;
+  std::vector<std::string> told;
+  Serve({.on_refusal = [&](const HttpRefusal& refusal) {
+    EXPECT_THAT(std::string(refusal.peer), HasSubstr("127.0.0.1:"));
+    absl::MutexLock lock(&mutex);
+    told.push_back(absl::StrCat(refusal.status, " ", refusal.method, " ", refusal.path));
+  }});
+  EXPECT_EQ(Connect().Get("/nothing?secret").status, 404);
+  EXPECT_EQ(Connect().Get("/hello").status, 200);
+  EXPECT_EQ(Connect().Ask("DELETE /hello HTTP/1.1\r\nHost: x\r\n\r\n").status, 405);
+  EXPECT_EQ(Connect().Ask("GET /hello HTTP/1.1\r\nHost : x\r\n\r\n").status, 400);
+  absl::MutexLock lock(&mutex);
+  EXPECT_THAT(told, ::testing::ElementsAre("404 GET /nothing", "405 DELETE /hello", "400  "));
+  const HttpServer::Stats stats = server_->stats();
+  int64_t responses = 0;
+  for (size_t i = 0; i < kHttpStatuses.size(); ++i) {
+    const bool seen = kHttpStatuses[i] == 200 || kHttpStatuses[i] == 400 ||
+                      kHttpStatuses[i] == 404 || kHttpStatuses[i] == 405;
+    EXPECT_EQ(stats.responses[i], seen ? 1 : 0) << kHttpStatuses[i];
+    responses += stats.responses[i];
+  }
+  EXPECT_EQ(responses, 4);
 }
 
 TEST_F(HttpServerTest, AbsoluteTargetIsUnderstood) {

@@ -201,5 +201,25 @@ TEST(AccessLog, LogsEachRequestAndPassesItOn) {
   EXPECT_EQ(next.ends, 1);
 }
 
+TEST(AccessLog, LogsWhatWasRefused) {
+  Pipe pipe;
+  CountingObserver next;
+  {
+    Logger logger({LogFormat::kJson, LogLevel::kInfo, pipe.writer()});
+    AccessLog log(&logger, &next);
+    log.OnRefusal({.peer = "127.0.0.1:5",
+                   .method = "GET",
+                   .path = "/" + std::string(10'000, 'x'),
+                   .status = 404});
+  }
+  pipe.CloseWriter();
+  const nlohmann::json json = nlohmann::json::parse(pipe.ReadAll());
+  EXPECT_EQ(json["http_status"], 404);
+  EXPECT_EQ(json["method"], "GET");
+  EXPECT_EQ(json["path"].get<std::string>().size(), 200u);
+  EXPECT_EQ(json["peer"], "127.0.0.1:5");
+  EXPECT_EQ(next.ends, 0);
+}
+
 }  // namespace
 }  // namespace quiver
