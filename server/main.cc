@@ -1,9 +1,9 @@
 // quiver-server: reads flags, serves, and ends when it is told to.
 //
-// Exit codes: 0 after a clean end, 1 if it could not serve or did not finish its work in time, 2
-// for wrong flags, 128 and the signal's number if a second signal cut the draining short.
+// Exit codes: 0 after a clean end, 1 if it could not serve, lost its device or did not finish its
+// work in time, 2 for wrong flags, 128 and the signal's number if a second signal cut the draining
+// short.
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "engine/field_error.h"
+#include "server/event_fd.h"
 #include "server/flags.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -32,25 +33,21 @@ namespace {
 class Task {
  public:
   explicit Task(std::function<void()> work)
-      : done_(eventfd(0, EFD_CLOEXEC)), thread_([this, work = std::move(work)] {
+      : thread_([this, work = std::move(work)] {
           work();
-          const uint64_t one = 1;
-          (void)!write(done_, &one, sizeof(one));
+          done_.Set();
         }) {}
-  ~Task() {
-    thread_.join();
-    close(done_);
-  }
+  ~Task() { thread_.join(); }
 
-  int done() const { return done_; }
+  int done() const { return done_.fd(); }
 
  private:
-  const int done_;
+  EventFd done_;
   std::thread thread_;
 };
 
-// SIGTERM, SIGINT and SIGHUP (of a terminal that is closed) as something to poll for. To be made before any thread, as threads inherit
-// what is blocked.
+// SIGTERM, SIGINT and SIGHUP (of a terminal that is closed) as something to poll for. To be made
+// before any thread, as threads inherit what is blocked.
 class Signals {
  public:
   Signals() {
@@ -63,9 +60,9 @@ class Signals {
     fd_ = signalfd(-1, &signals, SFD_CLOEXEC);
   }
 
-  // The number of the next signal, or 0 if `task` (may be null) ends first.
-  int Await(const Task* task) {
-    pollfd fds[] = {{fd_, POLLIN, 0}, {task == nullptr ? -1 : task->done(), POLLIN, 0}};
+  // The number of the next signal, or 0 if the descriptor `event` can be read from first.
+  int Await(int event) {
+    pollfd fds[] = {{fd_, POLLIN, 0}, {event, POLLIN, 0}};
     while (poll(fds, 2, -1) < 0 && errno == EINTR) {
     }
     if (fds[1].revents != 0) return 0;
@@ -112,14 +109,14 @@ int Serve(const ServerOptions& options, Signals* signals, Logger* logger) {
   absl::StatusOr<std::unique_ptr<Server>> created = Server::Create(options, logger);
   if (!created.ok()) {
     logger->Error("cannot start", {{"error", created.status().message()}});
-    return 1;
+    return absl::IsInvalidArgument(created.status()) ? 2 : 1;
   }
   Server& server = **created;
 
   absl::Status loaded;
   {
     Task load([&] { loaded = server.Load(); });
-    if (const int signal = signals->Await(&load); signal != 0) {
+    if (const int signal = signals->Await(load.done()); signal != 0) {
       logger->Info("stopped while starting", {{"signal", sigabbrev_np(signal)}});
       EndAtOnce(logger, 0);
     }
@@ -131,13 +128,14 @@ int Serve(const ServerOptions& options, Signals* signals, Logger* logger) {
     return 1;
   }
 
-  const int signal = signals->Await(nullptr);
-  logger->Info("draining",
-               {{"signal", sigabbrev_np(signal)}, {"timeout_seconds", options.drain_timeout}});
+  const int signal = signals->Await(server.device_lost());
+  const bool lost = signal == 0;
+  logger->Info("draining", {{"signal", lost ? "" : sigabbrev_np(signal)},
+                            {"timeout_seconds", options.drain_timeout}});
   bool clean = false;
   {
     Task drain([&] { clean = server.Drain(); });
-    if (const int second = signals->Await(&drain); second != 0) {
+    if (const int second = signals->Await(drain.done()); second != 0) {
       logger->Warning("ended without draining", {{"signal", sigabbrev_np(second)}});
       EndAtOnce(logger, 128 + second);
     }
@@ -147,7 +145,7 @@ int Serve(const ServerOptions& options, Signals* signals, Logger* logger) {
     return 1;
   }
   logger->Info("stopped");
-  return 0;
+  return lost ? 1 : 0;
 }
 
 }  // namespace

@@ -94,10 +94,16 @@ FetchObserver LogFetching(Logger* logger) {
   };
 }
 
+absl::Status OfModel(const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat("--model: ", status.message()));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& options,
                                                        Logger* logger) {
+  const absl::Status model = CheckModel(options.embedder.model_dir);
+  if (!model.ok()) return OfModel(model);
   std::shared_ptr<const ApiKeys> api_keys;
   if (!options.api_keys_file.empty()) {
     absl::StatusOr<std::shared_ptr<const ApiKeys>> loaded = ApiKeys::Load(options.api_keys_file);
@@ -158,6 +164,9 @@ absl::Status Server::Bind() {
   http.port = options_.http_port;
   http.api_keys = api_keys_;
   http.tls = tls_;
+  if (options_.access_log) {
+    http.on_refusal = [this](const HttpRefusal& refusal) { access_log_.OnRefusal(refusal); };
+  }
   HttpRouter router;
   AddOperationalRoutes(&router, &state_, [this] {
     return metrics_.Scrape(state_, http_->stats(),
@@ -210,20 +219,19 @@ absl::Status Server::WritePortFile() const {
   return absl::OkStatus();
 }
 
-absl::Status Server::Load() {
+absl::Status Server::Load(const CreateEmbedder& create) {
   const absl::Time start = absl::Now();
   absl::StatusOr<ResolvedModel> model =
       ResolveModel(options_.embedder.model_dir, LogFetching(&logger_));
-  if (!model.ok()) {
-    return absl::Status(model.status().code(), absl::StrCat("--model: ", model.status().message()));
-  }
+  if (!model.ok()) return OfModel(model.status());
   Embedder::Options options = options_.embedder;
   options.model_dir = std::move(model->dir);
   // A snapshot's folder is named by its commit.
   if (options.name.empty()) options.name = std::move(model->name);
+  options.scheduler.on_device_lost = [this](const absl::Status& why) { OnDeviceLost(why); };
   logger_.Info("loading", {{"model_dir", options.model_dir}});
   absl::StatusOr<std::unique_ptr<Embedder>> embedder =
-      Embedder::Create(std::move(options), metrics_.scheduler_observer());
+      create(std::move(options), metrics_.scheduler_observer());
   if (!embedder.ok()) return embedder.status();
   embedder_ = *std::move(embedder);
   const absl::Duration load_time = absl::Now() - start;
@@ -232,6 +240,12 @@ absl::Status Server::Load() {
   grpc_->SetServing(true);
   LogModel(load_time);
   return absl::OkStatus();
+}
+
+void Server::OnDeviceLost(const absl::Status& why) {
+  logger_.Error("cannot go on", {{"error", why.message()}});
+  state_.Drain();
+  device_lost_.Set();
 }
 
 void Server::LogModel(absl::Duration load_time) const {

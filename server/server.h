@@ -2,6 +2,7 @@
 #ifndef QUIVER_SERVER_SERVER_H_
 #define QUIVER_SERVER_SERVER_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -12,6 +13,7 @@
 #include "server/api_keys.h"
 #include "server/embed_call.h"
 #include "server/embed_service.h"
+#include "server/event_fd.h"
 #include "server/flags.h"
 #include "server/grpc_server.h"
 #include "server/http_server.h"
@@ -37,8 +39,17 @@ class Server {
   // What is still under way is cut off.
   ~Server();
 
-  // Loads the model and begins to serve.
-  absl::Status Load();
+  // As Embedder::Create.
+  using CreateEmbedder = std::function<absl::StatusOr<std::unique_ptr<Embedder>>(
+      Embedder::Options options, SchedulerObserver* observer)>;
+
+  // Loads the model and begins to serve. Tests give embedders of their own.
+  absl::Status Load(const CreateEmbedder& create = Embedder::Create);
+
+  // A descriptor that can be read from once the device is lost: nothing more will be computed, what
+  // was under way is answered with UNAVAILABLE, and probes say that the server is not ready. What
+  // is left is to Drain, and to end.
+  int device_lost() const { return device_lost_.fd(); }
 
   // Refuses new work at once and finishes what was accepted, for at most
   // ServerOptions::drain_timeout. Returns whether all of it was finished.
@@ -52,6 +63,7 @@ class Server {
   RequestObserver* FirstObserver();
   absl::Status Bind();
   absl::Status WritePortFile() const;
+  void OnDeviceLost(const absl::Status& why);
   void LogModel(absl::Duration load_time) const;
 
   const ServerOptions options_;
@@ -59,6 +71,7 @@ class Server {
   const std::shared_ptr<const ApiKeys> api_keys_;
   const std::optional<TlsFiles> tls_;
   Logger& logger_;
+  EventFd device_lost_;
   ServingState state_;
   Metrics metrics_;
   // Null if there are no traces.

@@ -21,6 +21,14 @@ struct MemoryUse {
   int64_t bytes = 0;
 };
 
+// What a backend would take of a device's memory, and could then do; as in BackendInfo.
+struct MemoryForecast {
+  std::vector<MemoryUse> memory;
+  int max_batch_tokens = 0;
+  int max_second_batch_tokens = 0;
+  int max_sequence_tokens = 0;
+};
+
 // What a backend can do, fixed at load.
 struct BackendInfo {
   // For people, such as "cpu (avx512, 8 threads)".
@@ -96,6 +104,11 @@ class Backend {
                                                         const Pass& /*before*/) {
     return absl::UnimplementedError("passes are not prepared");
   }
+
+  // Asked when a pass has failed: whether the device can run others. An error says why not, and is
+  // for good, such as a context that a kernel has broken or a card that fell off its bus. Called by
+  // the thread that runs passes; may wait for what the device is at.
+  virtual absl::Status CheckDevice() { return absl::OkStatus(); }
 };
 
 }  // namespace quiver

@@ -5,12 +5,18 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "engine/schedule/guarded.h"
 
 namespace quiver {
 
-DeviceLoop::DeviceLoop(SchedulerCore* core, absl::Mutex* mutex, Backend* backend, Clock clock)
-    : core_(core), mutex_(mutex), backend_(backend), clock_(std::move(clock)) {}
+DeviceLoop::DeviceLoop(SchedulerCore* core, absl::Mutex* mutex, Backend* backend, Clock clock,
+                       OnDeviceLost on_device_lost)
+    : core_(core),
+      mutex_(mutex),
+      backend_(backend),
+      clock_(std::move(clock)),
+      on_device_lost_(std::move(on_device_lost)) {}
 
 bool DeviceLoop::Step() {
   SchedulerCore::Action action;
@@ -98,12 +104,25 @@ void DeviceLoop::Run(int seat, int64_t max_us) {
   if (!complete.ok()) Fail(seat, complete.status());
 }
 
-void DeviceLoop::Fail(int seat, const absl::Status& error) {
+void DeviceLoop::Fail(int seat, absl::Status error) {
+  const bool lost = IsDeviceLost(&error);
   std::shared_ptr<Pass> failed;
-  absl::MutexLock lock(mutex_);
-  failed = std::move(passes_[seat]);
-  core_->Failed(seat, error, clock_());
-  if (core_->has_completions()) answers_due_.Signal();
+  {
+    absl::MutexLock lock(mutex_);
+    failed = std::move(passes_[seat]);
+    core_->Failed(seat, error, clock_());
+    if (lost) core_->Stop(error, clock_());
+    if (core_->has_completions()) answers_due_.Signal();
+    if (!lost || std::exchange(device_lost_, true)) return;
+  }
+  if (on_device_lost_ != nullptr) on_device_lost_(error);
+}
+
+bool DeviceLoop::IsDeviceLost(absl::Status* error) {
+  const absl::Status device = Guarded([&] { return backend_->CheckDevice(); });
+  if (device.ok()) return false;
+  *error = absl::UnavailableError(absl::StrCat("the device is lost: ", device.message()));
+  return true;
 }
 
 bool DeviceLoop::TakeResults() {

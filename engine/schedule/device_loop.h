@@ -24,9 +24,13 @@ class DeviceLoop {
   // Nanoseconds since the epoch.
   using Clock = std::function<int64_t()>;
 
+  // As Scheduler::Options::on_device_lost; may be null.
+  using OnDeviceLost = std::function<void(const absl::Status&)>;
+
   // All must outlive the loop. `mutex` guards `core`; it is not held while the backend works or a
   // completion is delivered.
-  DeviceLoop(SchedulerCore* core, absl::Mutex* mutex, Backend* backend, Clock clock);
+  DeviceLoop(SchedulerCore* core, absl::Mutex* mutex, Backend* backend, Clock clock,
+             OnDeviceLost on_device_lost = nullptr);
 
   // One action. Returns false if there was nothing to do.
   bool Step() ABSL_LOCKS_EXCLUDED(*mutex_);
@@ -63,7 +67,9 @@ class DeviceLoop {
 
   void Begin(SchedulerCore::Action action);
   void Run(int seat, int64_t max_us);
-  void Fail(int seat, const absl::Status& error);
+  void Fail(int seat, absl::Status error);
+  // Whether a pass failed because the device is lost; `error` then becomes what to say of that.
+  bool IsDeviceLost(absl::Status* error);
   // The results of the pass that ended first; false if there is none.
   bool TakeResults();
   void Deliver();
@@ -75,6 +81,7 @@ class DeviceLoop {
   absl::Mutex* const mutex_;
   Backend* const backend_;
   const Clock clock_;
+  const OnDeviceLost on_device_lost_;
   // Of Step's thread: the end of the last pass, if there was something to do ever since.
   int64_t idle_since_ = -1;
 
@@ -90,6 +97,7 @@ class DeviceLoop {
   // When KeepPreparing will wake by itself.
   int64_t wakes_at_ ABSL_GUARDED_BY(*mutex_) = 0;
   bool stopped_ ABSL_GUARDED_BY(*mutex_) = false;
+  bool device_lost_ ABSL_GUARDED_BY(*mutex_) = false;
   absl::CondVar prepared_changed_;
   absl::CondVar answers_due_;
   absl::CondVar preparation_due_;

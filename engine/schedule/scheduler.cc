@@ -30,7 +30,9 @@ class ThreadedScheduler : public Scheduler {
                     std::unique_ptr<PrefixCache> prefixes)
       : prefixes_(std::move(prefixes)),
         core_(options, backend->info(), observer),
-        loop_(&core_, &mutex_, backend, [] { return absl::GetCurrentTimeNanos(); }),
+        loop_(
+            &core_, &mutex_, backend, [] { return absl::GetCurrentTimeNanos(); },
+            options.on_device_lost),
         answering_([this] { loop_.KeepAnswering([this] { OnAnswered(); }); }),
         preparing_([this] { loop_.KeepPreparing(); }),
         driving_([this] { Drive(); }) {}

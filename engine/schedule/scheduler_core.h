@@ -119,6 +119,12 @@ class SchedulerCore {
   // Answers every waiting task, or every running one, with `status`.
   void FailWaiting(const absl::Status& status, int64_t now);
   void FailRunning(const absl::Status& status, int64_t now);
+  // All three.
+  void Stop(const absl::Status& status, int64_t now) {
+    StopAccepting();
+    FailWaiting(status, now);
+    FailRunning(status, now);
+  }
 
   // The tasks answered since the last call. Whoever takes them delivers them and says so.
   std::vector<Completion> TakeCompletions();

@@ -5,9 +5,11 @@
 #include <filesystem>
 #include <mutex>
 #include <set>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -146,6 +148,21 @@ class Transfer {
   std::vector<int64_t> there_;  // bytes of each file
 };
 
+// The directory that `model` is, or the name.
+absl::StatusOr<std::variant<std::string, ModelName>> PlaceOf(absl::string_view model) {
+  absl::string_view path = model;
+  const bool is_url = absl::ConsumePrefix(&path, "file://");
+  std::error_code ignored;
+  if (std::filesystem::is_directory(std::string(path), ignored)) return std::string(path);
+  const bool is_path = is_url || absl::StartsWith(model, "/") || absl::StartsWith(model, ".") ||
+                       absl::StartsWith(model, "~");
+  absl::StatusOr<ModelName> name = ParseModelName(model);
+  if (!is_path && name.ok()) return *std::move(name);
+  return absl::InvalidArgumentError(
+      absl::StrCat("there is no directory '", path, "'",
+                   is_path ? "" : absl::StrCat(", and ", name.status().message())));
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> FetchModel(const HubOptions& options, const ModelName& name,
@@ -198,29 +215,21 @@ absl::StatusOr<std::string> FetchModel(const HubOptions& options, const ModelNam
 }
 
 absl::StatusOr<ResolvedModel> ResolveModel(absl::string_view model, const FetchObserver& observer) {
-  absl::string_view path = model;
-  const bool is_url = absl::ConsumePrefix(&path, "file://");
-  std::error_code ignored;
-  if (std::filesystem::is_directory(std::string(path), ignored)) {
-    return ResolvedModel{std::string(path), ""};
-  }
-  const bool is_path = is_url || absl::StartsWith(model, "/") || absl::StartsWith(model, ".") ||
-                       absl::StartsWith(model, "~");
-  absl::StatusOr<ModelName> name = ParseModelName(model);
-  if (is_path || !name.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("there is no directory '", path, "'",
-                     is_path ? "" : absl::StrCat(", and ", name.status().message())));
-  }
+  absl::StatusOr<std::variant<std::string, ModelName>> place = PlaceOf(model);
+  if (!place.ok()) return place.status();
+  if (auto* dir = std::get_if<std::string>(&*place)) return ResolvedModel{std::move(*dir), ""};
+  ModelName& name = std::get<ModelName>(*place);
   const absl::StatusOr<HubOptions> options = HubOptionsFromEnvironment();
   if (!options.ok()) return options.status();
-  absl::StatusOr<std::string> dir = FetchModel(*options, *name, observer);
+  absl::StatusOr<std::string> dir = FetchModel(*options, name, observer);
   if (absl::IsNotFound(dir.status())) {
     return absl::NotFoundError(absl::StrCat("there is no directory '", model,
                                             "', and as a model's name: ", dir.status().message()));
   }
   if (!dir.ok()) return dir.status();
-  return ResolvedModel{*std::move(dir), std::move(name->repo)};
+  return ResolvedModel{*std::move(dir), std::move(name.repo)};
 }
+
+absl::Status CheckModel(absl::string_view model) { return PlaceOf(model).status(); }
 
 }  // namespace quiver

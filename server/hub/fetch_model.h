@@ -42,6 +42,9 @@ struct ResolvedModel {
 };
 absl::StatusOr<ResolvedModel> ResolveModel(absl::string_view model, const FetchObserver& observer);
 
+// Without the network: that error of ResolveModel, if it is certain already.
+absl::Status CheckModel(absl::string_view model);
+
 }  // namespace quiver
 
 #endif  // QUIVER_SERVER_HUB_FETCH_MODEL_H_

@@ -167,10 +167,13 @@ class ServerProcessTest(unittest.TestCase):
     def test_model_that_cannot_be_loaded_is_named(self):
         empty = os.path.join(self.directory, "empty")
         os.mkdir(empty)
-        for model in ("/nonexistent/model", empty):
+        for model, code, says in (
+            ("/nonexistent/model", 2, "cannot start"),
+            (empty, 1, "cannot load the model"),
+        ):
             result = self.run_to_end("--model", model, "--grpc-port=0", "--http-port=0")
-            self.assertEqual(result.returncode, 1, result.stderr)
-            self.assertIn("cannot load the model", result.stderr)
+            self.assertEqual(result.returncode, code, result.stderr)
+            self.assertIn(says, result.stderr)
             self.assertIn(model, result.stderr)
 
     def test_wrong_flags_say_what_is_allowed(self):

@@ -1,5 +1,7 @@
 #include "server/server.h"
 
+#include <poll.h>
+
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -24,6 +26,7 @@
 #include "server/operational_routes.h"
 #include "server/scheduler_json.h"
 #include "tests/server/raw_http_client.h"
+#include "tests/testing/fake_embedder.h"
 #include "tests/testing/tiny_checkpoint.h"
 
 namespace quiver {
@@ -143,7 +146,7 @@ TEST_F(ServerTest, LoadSaysWhatIsWrongWithTheModel) {
 }
 
 TEST_F(ServerTest, PortFileThatCannotBeWrittenIsNamed) {
-  options_.embedder.model_dir = "unused";
+  options_.embedder.model_dir = "organization/unused";
   options_.grpc_port = options_.http_port = 0;
   options_.port_file = "/nonexistent/ports";
   EXPECT_THAT(std::string(Server::Create(options_, &logger_).status().message()),
@@ -177,6 +180,46 @@ TEST_F(ServerTest, DrainFinishesEveryRequestThatItDoesNotRefuse) {
   while (answered < 8) std::this_thread::yield();
   EXPECT_TRUE(server_->Drain());
   for (std::thread& client : clients) client.join();
+}
+
+TEST_F(ServerTest, ALostDeviceTakesTheServerOutOfService) {
+  std::atomic<bool> broken{false};
+  const auto state = [&] { return broken ? absl::InternalError("gone") : absl::OkStatus(); };
+  Create(MakeTinyModelDir(TinyModel()));
+  ASSERT_TRUE(
+      server_
+          ->Load([&](Embedder::Options options, SchedulerObserver* observer) {
+            return MakeFakeEmbedder(
+                std::move(options),
+                {.on_begin = [&](const PackedBatch&) { return state(); }, .on_check_device = state},
+                observer);
+          })
+          .ok());
+  v1::EmbedResponse response;
+  EXPECT_TRUE(Embed(1, &response).ok());
+  pollfd lost = {server_->device_lost(), POLLIN, 0};
+  EXPECT_EQ(poll(&lost, 1, 0), 0);
+
+  broken = true;
+  const grpc::Status status = Embed(1, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.results(0).error().code(), static_cast<int>(grpc::StatusCode::UNAVAILABLE));
+  EXPECT_THAT(response.results(0).error().message(), HasSubstr("the device is lost: gone"));
+  EXPECT_EQ(poll(&lost, 1, 20'000), 1);
+  EXPECT_EQ(Get("/readyz").status, 503);
+  EXPECT_EQ(Get("/livez").status, 200);
+  EXPECT_EQ(Embed(1, &response).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(server_->Drain());
+}
+
+TEST_F(ServerTest, AModelThatCannotBeIsRefusedBeforeThePortsAreOpen) {
+  options_.grpc_port = options_.http_port = 0;
+  for (const char* model : {"/nonexistent/model", "./nothing", "no name"}) {
+    options_.embedder.model_dir = model;
+    const absl::Status status = Server::Create(options_, &logger_).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--model: there is no directory"));
+  }
 }
 
 TEST(OperationalRoutes, DrainingServerIsAliveButNotReady) {

@@ -34,6 +34,8 @@ class FakeBackend : public Backend {
     int max_second_batch_tokens = 0;
     // Tokens of prefixes that it keeps, ids that is.
     int prefix_tokens = 0;
+    // What it says that it took.
+    std::vector<MemoryUse> memory = {};
 
     // A pass of sequences of lengths n takes fixed + token * sum(n) + token_pair * sum(n * n)
     // microseconds. All zero: no time at all.
@@ -55,6 +57,8 @@ class FakeBackend : public Backend {
     // `step` counts from 0.
     std::function<absl::Status(const PackedBatch&, int step)> on_step = nullptr;
     std::function<absl::Status(absl::Span<const TokenId>)> on_sequence = nullptr;
+    // What CheckDevice says.
+    std::function<absl::Status()> on_check_device = nullptr;
   };
 
   // What became of one pass, for tests that look at batches.
@@ -73,6 +77,9 @@ class FakeBackend : public Backend {
   // beside another pass, or two passes have places.
   absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override;
   absl::StatusOr<std::unique_ptr<Pass>> Prepare(PackedBatch batch, const Pass& before) override;
+  absl::Status CheckDevice() override {
+    return options_.on_check_device == nullptr ? absl::OkStatus() : options_.on_check_device();
+  }
 
   // All ids of a sequence, with those that are reused.
   std::vector<TokenId> Ids(const PackedBatch& batch, int sequence) const;

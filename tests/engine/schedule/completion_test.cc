@@ -246,6 +246,53 @@ TEST(CompletionTest, ABackendThatBreaksItsContractFailsTheTasks) {
   }
 }
 
+// A context that one batch breaks: the third pass fails, and so would every later one.
+TEST(CompletionTest, WhenTheDeviceIsLostAllIsUnavailableAndNothingIsTriedAgain) {
+  int passes = 0;
+  const auto broken = [&passes] {
+    return passes < 3 ? absl::OkStatus() : absl::InternalError("illegal address");
+  };
+  Rig rig({.max_batch_tokens = 40,
+           .max_sequence_tokens = 40,
+           .on_begin = [&](const PackedBatch&) { return ++passes, broken(); },
+           .on_check_device = broken});
+  auto tasks = rig.SendMany(20);
+  rig.RunAll();
+  EXPECT_EQ(passes, 3);
+  for (int i = 0; i < 20; ++i) {
+    if (i < 8) {
+      EXPECT_EQ(tasks[i]->code(), StatusCode::kOk);
+      continue;
+    }
+    EXPECT_EQ(tasks[i]->code(), StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(tasks[i]->result->vector.status().message()),
+                HasSubstr("the device is lost: illegal address"));
+  }
+  EXPECT_TRUE(rig.core.idle());
+  EXPECT_EQ(rig.Send().submitted.code(), StatusCode::kUnavailable);
+  ASSERT_EQ(rig.lost.size(), 1u);
+  EXPECT_THAT(std::string(rig.lost[0].message()), HasSubstr("illegal address"));
+}
+
+TEST(CompletionTest, APassThatFailsOnADeviceThatIsWellLosesNothingElse) {
+  int checks = 0;
+  Rig rig({.on_step =
+               [&](const PackedBatch& batch, int) {
+                 return batch.num_sequences() > 1 ? absl::InternalError("broken")
+                                                  : absl::OkStatus();
+               },
+           .on_check_device =
+               [&] {
+                 ++checks;
+                 return absl::OkStatus();
+               }});
+  rig.SendMany(3);
+  rig.RunAll();
+  for (const Sent& task : rig.sent) EXPECT_EQ(task.code(), StatusCode::kOk);
+  EXPECT_GT(checks, 0);
+  EXPECT_TRUE(rig.lost.empty());
+}
+
 TEST(CompletionTest, WhatIsLeftAtTheDrainsDeadlineIsFailedWaitingOrRunning) {
   Rig rig({.max_batch_tokens = 20, .max_sequence_tokens = 20, .token_us = 1000, .step_us = 1000},
           {.step_budget_us = 1000});

@@ -20,7 +20,9 @@ Rig::Rig(FakeBackend::Options backend_options, Scheduler::Options options)
                    ? std::make_unique<PrefixCache>(backend.info().prefix_tokens)
                    : nullptr),
       core(options, backend.info(), &observer),
-      loop_(&core, &mutex_, &backend, [this] { return now(); }) {}
+      loop_(
+          &core, &mutex_, &backend, [this] { return now(); },
+          [this](const absl::Status& why) { lost.push_back(why); }) {}
 
 Rig::~Rig() {
   core.FailWaiting(absl::UnavailableError("the test is over"), now());

@@ -129,6 +129,8 @@ class Rig {
   std::unique_ptr<PrefixCache> prefixes;
   SchedulerCore core;
   std::deque<Sent> sent;
+  // What was told of the device's loss.
+  std::vector<absl::Status> lost;
 
  private:
   absl::Mutex mutex_;

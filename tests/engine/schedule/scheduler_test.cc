@@ -137,6 +137,27 @@ TEST(SchedulerTest, TheDestructorFailsWhatWaitsAndLetsWhatRunsEnd) {
   EXPECT_EQ(answers.Of(StatusCode::kOk), 1);
 }
 
+TEST(SchedulerTest, ALostDeviceIsToldOnceAndDrainsAtOnce) {
+  absl::Notification lost;
+  std::atomic<int> passes{0};
+  const auto state = [&] { return passes < 3 ? absl::OkStatus() : absl::InternalError("gone"); };
+  FakeBackend backend({.max_batch_tokens = 20,
+                       .max_sequence_tokens = 20,
+                       .on_step = [&](const PackedBatch&, int) { return ++passes, state(); },
+                       .on_check_device = state});
+  // A second call would end the test.
+  auto scheduler = Make(&backend, {.on_device_lost = [&](const absl::Status&) { lost.Notify(); }});
+  Answers answers;
+  int accepted = 0;
+  for (int i = 0; i < 10; ++i) accepted += scheduler->Submit(answers.Task(Ids(10, i))).ok();
+  lost.WaitForNotification();
+  answers.AwaitCount(accepted);
+  EXPECT_GT(answers.Of(StatusCode::kUnavailable), 0);
+  EXPECT_EQ(answers.Of(StatusCode::kOk) + answers.Of(StatusCode::kUnavailable), accepted);
+  EXPECT_EQ(scheduler->Submit(answers.Task(Ids(10))).code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(scheduler->Drain(absl::InfiniteFuture()));
+}
+
 TEST(SchedulerTest, ACompletionThatTakesLongDoesNotHoldUpTheDevice) {
   absl::Notification second_runs;
   int passes = 0;
