@@ -296,6 +296,12 @@ class ManifestsTest(unittest.TestCase):
                     continue
                 self.assertEqual([name for name, labels in pods.items() if selector.items() <= labels.items()], [pool], overlay)
 
+    def test_the_gateways_proxies_are_let_in(self):
+        policy = next(item for item in self.built["with-gateway"] if item["kind"] == "NetworkPolicy")
+        spaces = [peer["namespaceSelector"]["matchLabels"] for rule in policy["spec"]["ingress"]
+                  if {"port": "grpc", "protocol": "TCP"} in rule["ports"] for peer in rule["from"] if "namespaceSelector" in peer]
+        self.assertIn({"kubernetes.io/metadata.name": "envoy-gateway-system"}, spaces)
+
     def test_autoscalers_scale_what_is_there_by_metrics_that_are_there(self):
         source = "".join(path.read_text() for path in (ROOT / "server").glob("*.cc"))
         adapter = yaml.safe_load((K8S / "components/autoscale-prometheus-adapter/adapter-values.yaml").read_text())
@@ -313,6 +319,11 @@ class ManifestsTest(unittest.TestCase):
             else:
                 self.assertLessEqual({metric["pods"]["metric"]["name"] for metric in item["spec"]["metrics"]}, served)
         self.assertGreaterEqual(count, 6)
+        for overlay, item in self.each("ScaledObject"):
+            for trigger in item["spec"]["triggers"]:
+                # Servers that are not scraped are not idle, and another namespace's are not these.
+                self.assertEqual(trigger["metadata"]["ignoreNullValues"], "false", overlay)
+                self.assertIn('namespace="quiver"', trigger["metadata"]["query"], overlay)
         for query in queries:
             for metric in re.findall(r"quiver_[a-z_]+", query):
                 self.assertIn(f'"{metric}"', source, query)
