@@ -226,6 +226,12 @@ void SetModelInfo(const ModelInfo& info, v1::ModelInfo* out) {
   limits.set_max_batch_tokens(static_cast<uint32_t>(info.backend.max_batch_tokens));
   limits.set_max_text_bytes(static_cast<uint64_t>(info.max_text_bytes));
   out->set_default_truncation(ToWire(info.default_truncation));
+  for (const MemoryUse& use : info.backend.memory) {
+    v1::DeviceMemory& memory = *out->add_device_memory();
+    memory.set_purpose(use.purpose);
+    memory.set_bytes(static_cast<uint64_t>(use.bytes));
+  }
+  out->set_device_memory_budget_bytes(static_cast<uint64_t>(info.backend.memory_budget_bytes));
 }
 
 }  // namespace quiver

@@ -24,6 +24,15 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpu(const ModelConfig& config,
                            .prefix_cache_bytes = options.prefix_cache_bytes});
 }
 
+#if QUIVER_HAS_CUDA
+CudaBackendOptions CudaOptionsOf(const BackendOptions& options) {
+  return {.ordinal = options.device.ordinal,
+          .cuda = options.cuda,
+          .max_batch_tokens = options.max_batch_tokens,
+          .max_input_tokens = options.max_input_tokens};
+}
+#endif
+
 }  // namespace
 
 bool BuiltWithCuda() { return QUIVER_HAS_CUDA != 0; }
@@ -40,11 +49,7 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const ModelConfig& config
                     (device.kind == DeviceChoice::Kind::kAuto &&
                      CheckCudaDevice(device.ordinal).ok() && CheckCudaModel(config).ok());
   if (cuda) {
-    return CreateCudaBackend(config, weights.get(),
-                             {.ordinal = device.ordinal,
-                              .cuda = options.cuda,
-                              .max_batch_tokens = options.max_batch_tokens,
-                              .max_input_tokens = options.max_input_tokens});
+    return CreateCudaBackend(config, weights.get(), CudaOptionsOf(options));
   }
 #else
   if (device.kind == DeviceChoice::Kind::kCuda) {
@@ -54,6 +59,16 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const ModelConfig& config
   }
 #endif
   return CreateCpu(config, std::move(weights), options);
+}
+
+absl::StatusOr<MemoryForecast> ForecastMemory(const ModelConfig& config, const Weights* weights,
+                                              const BackendOptions& options, int64_t total_bytes) {
+#if QUIVER_HAS_CUDA
+  return ForecastCudaMemory(config, weights, CudaOptionsOf(options), total_bytes);
+#else
+  (void)config, (void)weights, (void)options, (void)total_bytes;
+  return absl::UnimplementedError("this program was built without CUDA; build with QUIVER_CUDA=ON");
+#endif
 }
 
 }  // namespace quiver

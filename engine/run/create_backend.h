@@ -38,6 +38,12 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(const ModelConfig& config
                                                        std::shared_ptr<const Weights> weights,
                                                        const BackendOptions& options);
 
+// What CreateBackend would take on a CUDA device of Hopper's kind with `total_bytes` of memory,
+// which need not be here. FAILED_PRECONDITION says what would fit; UNIMPLEMENTED where this build
+// has no CUDA.
+absl::StatusOr<MemoryForecast> ForecastMemory(const ModelConfig& config, const Weights* weights,
+                                              const BackendOptions& options, int64_t total_bytes);
+
 }  // namespace quiver
 
 #endif  // QUIVER_ENGINE_RUN_CREATE_BACKEND_H_

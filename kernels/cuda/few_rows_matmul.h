@@ -37,8 +37,8 @@ struct FewRowsTensors {
   void* workspace = nullptr;
 };
 
-// What FewRowsMatmul() needs on the current device, whatever the shape.
-cudaError_t FewRowsWorkspaceBytes(size_t* bytes);
+// What FewRowsMatmul() needs on a device of so many multiprocessors, whatever the shape.
+size_t FewRowsWorkspaceBytes(int multiprocessors);
 
 // Accumulates in F32 and rounds once. cudaErrorInvalidValue for what is outside of the contract.
 cudaError_t FewRowsMatmul(const FewRowsTensors& tensors, cudaStream_t stream);

@@ -402,13 +402,9 @@ cudaError_t DeviceAttribute(cudaDeviceAttr attribute, int* value) {
 
 }  // namespace
 
-cudaError_t FewRowsWorkspaceBytes(size_t* bytes) {
-  int multiprocessors = 0;
-  const cudaError_t error = DeviceAttribute(cudaDevAttrMultiProcessorCount, &multiprocessors);
-  if (error != cudaSuccess) return error;
+size_t FewRowsWorkspaceBytes(int multiprocessors) {
   constexpr size_t kPartBytes = size_t{kTileRows} * kMaxFewRows * sizeof(float);
-  *bytes = kCounterBytes + static_cast<size_t>(multiprocessors) * kPartsPerBlock * kPartBytes;
-  return cudaSuccess;
+  return kCounterBytes + static_cast<size_t>(multiprocessors) * kPartsPerBlock * kPartBytes;
 }
 
 cudaError_t FewRowsSm80(const FewRowsTensors& tensors, cudaStream_t stream) {

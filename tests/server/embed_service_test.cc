@@ -350,7 +350,7 @@ TEST_F(EmbedServiceTest, TokenizeGivesTheIdsThatEmbedRuns) {
 }
 
 TEST_F(EmbedServiceTest, ModelInfoIsAnsweredWhileTheEngineIsBusy) {
-  Start();
+  Start({.backend = {.memory = {{"weights", 70}, {"context", 30}}}});
   gate_.Close();
   std::thread busy([this] {
     v1::EmbedResponse response;
@@ -380,6 +380,10 @@ TEST_F(EmbedServiceTest, ModelInfoIsAnsweredWhileTheEngineIsBusy) {
   EXPECT_EQ(info.vector_space().fingerprint(), embedder_->info().space_fingerprint);
   EXPECT_EQ(info.server_version(), "1.2.3");
   EXPECT_EQ(info.default_truncation(), v1::TRUNCATION_NONE);
+  ASSERT_EQ(info.device_memory_size(), 2);
+  EXPECT_EQ(info.device_memory(0).purpose(), "weights");
+  EXPECT_EQ(info.device_memory(0).bytes(), 70u);
+  EXPECT_EQ(info.device_memory_budget_bytes(), 0u);
 }
 
 }  // namespace

@@ -235,6 +235,30 @@ class About(cli_testing.CliTest):
         for name in ("model config", "model tokenizer", "model weights", "model memory"):
             self.assertEqual(verdicts[name], "ok")
 
+    def test_doctor_says_what_fits_on_a_gpu_that_is_not_here(self):
+        for memory in ("0.5", "much"):
+            run = self.run_quiver("doctor", "--model", self.qwen3, "--memory", memory, expect=2)
+            self.assertIn(f"--memory must be bytes (such as 12GiB), is '{memory}'", run.stderr.decode())
+        model = os.environ.get("QUIVER_DEFAULT_MODEL")
+        if not model:
+            self.skipTest("QUIVER_DEFAULT_MODEL is not set")
+
+        def checks(memory):
+            run = subprocess.run([self.quiver, "doctor", "--json", "--model", model, "--memory", memory], capture_output=True,
+                                 timeout=120, check=False)
+            report = json.loads(run.stdout)
+            return run.returncode, {check["name"]: check for check in report["checks"] if check["name"].startswith("fits")}
+
+        code, fits = checks("16GiB")
+        if "built without CUDA" in fits["fits as it is"]["detail"]:
+            self.assertEqual((code, fits["fits as it is"]["verdict"]), (1, "failure"))
+            return
+        self.assertEqual((code, fits["fits as it is"]["verdict"]), (0, "ok"))
+        self.assertRegex(fits["fits as it is"]["detail"], r"^without flags: inputs of 256 tokens, batches of \d+; .* \(weights ")
+        code, fits = checks("1MiB")
+        self.assertEqual((code, {check["verdict"] for check in fits.values()}), (1, {"failure"}))
+        self.assertIn("too little", fits["fits int4"]["detail"])
+
     def test_doctor_says_what_is_wrong_with_a_model(self):
         folder = self.dir / "broken"
         folder.mkdir()

@@ -435,6 +435,8 @@ class FetchTest(unittest.TestCase):
 
         embed = subprocess.run([QUIVER, "embed", "--model", "org/tiny@v1", "a text"], env=self.env, capture_output=True, text=True)
         self.assertEqual(embed.returncode, 0, embed.stderr)
+        info = subprocess.run([QUIVER, "info", "--model", "org/tiny@v1", "--json"], env=self.env, capture_output=True, text=True)
+        self.assertEqual(json.loads(info.stdout)["model"], "org/tiny", info.stderr)
         same = subprocess.run([QUIVER, "embed", "--model", self.model, "a text"], capture_output=True, text=True)
         self.assertEqual(embed.stdout, same.stdout)
 

@@ -23,7 +23,7 @@
 #include "tools/quiver/device_ceilings.h"
 #include "tools/quiver/device_monitor.h"
 #include "tools/quiver/engine_bench.h"
-#include "tools/quiver/model_dir.h"
+#include "tools/quiver/find_model.h"
 #include "tools/quiver/progress.h"
 #include "tools/quiver/work_flags.h"
 
@@ -137,9 +137,9 @@ int Run(BenchFlags flags) {
   for (const BenchRow& row : *rows) longest = std::max(longest, row.max_length());
 
   if (!flags.model_dir.empty()) {
-    absl::StatusOr<std::string> dir = FindModelDir(flags.model_dir);
-    if (!dir.ok()) return ReportFailure(dir.status());
-    flags.model_dir = *std::move(dir);
+    absl::StatusOr<ResolvedModel> model = FindModel(flags.model_dir);
+    if (!model.ok()) return ReportFailure(model.status());
+    flags.model_dir = std::move(model->dir);
   }
   Progress progress;
   if (!flags.dummy()) FillPageCache(flags.model_dir, &progress);

@@ -12,9 +12,9 @@
 
 namespace quiver {
 
-absl::StatusOr<v1::ModelInfo> DescribeModel(const std::string& model_dir, bool fingerprint) {
+absl::StatusOr<v1::ModelInfo> DescribeModel(const ResolvedModel& model, bool fingerprint) {
   absl::StatusOr<ModelFiles> files =
-      OpenModelFiles(model_dir, /*name=*/"", QuantizationChoice::kAuto);
+      OpenModelFiles(model.dir, model.name, QuantizationChoice::kAuto);
   if (!files.ok()) return files.status();
   const ModelConfig& config = files->info.config;
 

@@ -42,6 +42,10 @@ Finding CheckDefaultModel();
 // The files of a Hugging Face directory, and whether it fits into this machine's memory.
 std::vector<Finding> CheckModel(const std::string& model_dir);
 
+// The same directory on a GPU of Hopper's kind with `bytes` of memory: what fits as it is stored, and
+// quantized at load. Empty if the files are not readable.
+std::vector<Finding> CheckDeviceMemory(const std::string& model_dir, int64_t bytes);
+
 // Bytes that this process may still take: of the machine's memory, and of its control groups'.
 int64_t AvailableMemoryBytes();
 

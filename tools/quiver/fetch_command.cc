@@ -13,7 +13,7 @@
 #include "server/hub/hub_options.h"
 #include "server/hub/model_name.h"
 #include "tools/quiver/command_line.h"
-#include "tools/quiver/model_dir.h"
+#include "tools/quiver/find_model.h"
 #include "tools/quiver/progress.h"
 
 namespace quiver {

@@ -29,6 +29,8 @@ const char* TruncationName(v1::Truncation truncation) {
 nlohmann::ordered_json ToJson(const v1::ModelInfo& info) {
   nlohmann::ordered_json prompts = nlohmann::ordered_json::object();
   for (const v1::Prompt& prompt : info.prompts()) prompts[prompt.name()] = prompt.text();
+  nlohmann::ordered_json memory = nlohmann::ordered_json::object();
+  for (const v1::DeviceMemory& use : info.device_memory()) memory[use.purpose()] = use.bytes();
   const v1::Limits& limits = info.limits();
   nlohmann::ordered_json json = {
       {"model", info.model()},
@@ -42,6 +44,8 @@ nlohmann::ordered_json ToJson(const v1::ModelInfo& info) {
       {"weight_type", info.weight_type()},
       {"quantization", info.quantization()},
       {"device", info.device()},
+      {"device_memory_bytes", memory},
+      {"device_memory_budget_bytes", info.device_memory_budget_bytes()},
       {"dimensions",
        {{"default", info.dimensions().default_value()},
         {"min", info.dimensions().min_value()},
@@ -95,6 +99,12 @@ std::string ToTable(const v1::ModelInfo& info) {
   row("vocabulary", Grouped(info.vocabulary_size()));
   row("dimensions", Dimensions(info.dimensions()));
   row("device", info.device());
+  for (const v1::DeviceMemory& use : info.device_memory()) {
+    row("  memory", absl::StrCat(use.purpose(), " ", use.bytes() >> 20, " MiB"));
+  }
+  if (info.device_memory_budget_bytes() > 0) {
+    row("  memory allowed", absl::StrCat(info.device_memory_budget_bytes() >> 20, " MiB"));
+  }
   row("input tokens", absl::StrCat("up to ", Grouped(limits.max_input_tokens())));
   row("text bytes", absl::StrCat("up to ", Grouped(limits.max_text_bytes())));
   row("items a request", Grouped(limits.max_items_per_request()));

@@ -9,7 +9,7 @@
 #include "engine/model/model_config.h"
 #include "engine/planner.h"
 #include "tools/quiver/describe_model.h"
-#include "tools/quiver/model_dir.h"
+#include "tools/quiver/find_model.h"
 #include "tools/quiver/result_window.h"
 
 namespace quiver {
@@ -48,17 +48,17 @@ absl::Status Feed(Embedder* embedder, const RequestPlan& plan, const WorkOptions
 }  // namespace
 
 absl::StatusOr<v1::ModelInfo> LocalExecutor::Describe() {
-  const absl::StatusOr<std::string> dir = FindModelDir(options_.model);
-  if (!dir.ok()) return dir.status();
-  return DescribeModel(*dir, options_.fingerprint);
+  const absl::StatusOr<ResolvedModel> model = FindModel(options_.model);
+  if (!model.ok()) return model.status();
+  return DescribeModel(*model, options_.fingerprint);
 }
 
 absl::Status LocalExecutor::Embed(const WorkOptions& options, InputSource* source,
                                   EmbeddingSink* sink) {
-  absl::StatusOr<std::string> dir = FindModelDir(options_.model);
-  if (!dir.ok()) return dir.status();
+  absl::StatusOr<ResolvedModel> model = FindModel(options_.model);
+  if (!model.ok()) return model.status();
   Embedder::Options engine;
-  engine.model_dir = *std::move(dir);
+  engine.model_dir = std::move(model->dir);
   engine.num_threads = options_.num_threads;
   engine.device = options_.device;
   engine.quantization = options_.quantization;
@@ -90,12 +90,12 @@ absl::Status LocalExecutor::Embed(const WorkOptions& options, InputSource* sourc
 
 absl::Status LocalExecutor::Tokenize(const WorkOptions& options, InputSource* source,
                                      TokenSink* sink) {
-  const absl::StatusOr<std::string> dir = FindModelDir(options_.model);
-  if (!dir.ok()) return dir.status();
-  absl::StatusOr<ModelConfig> config = LoadModelConfig(*dir);
+  const absl::StatusOr<ResolvedModel> model = FindModel(options_.model);
+  if (!model.ok()) return model.status();
+  absl::StatusOr<ModelConfig> config = LoadModelConfig(model->dir);
   if (!config.ok()) return config.status();
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
-      Tokenizer::Load(absl::StrCat(*dir, "/tokenizer.json"));
+      Tokenizer::Load(absl::StrCat(model->dir, "/tokenizer.json"));
   if (!tokenizer.ok()) return tokenizer.status();
   const InputBuilder::Limits limits = {.max_tokens = config->default_max_tokens,
                                        .max_text_bytes = MaxTextBytes(config->default_max_tokens),

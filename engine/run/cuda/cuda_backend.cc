@@ -6,21 +6,18 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "engine/run/cpu_weights.h"
 #include "engine/run/cuda/cuda_device.h"
 #include "engine/run/cuda/cuda_executor.h"
 #include "engine/run/cuda/cuda_graphs.h"
 #include "engine/run/cuda/cuda_memory.h"
 #include "engine/run/cuda/cuda_pass.h"
+#include "engine/run/cuda/cuda_plan.h"
 #include "engine/run/cuda/cuda_status.h"
 #include "engine/run/cuda/cuda_warm_up.h"
 #include "engine/run/cuda/weight_loader.h"
 
 namespace quiver {
 namespace {
-
-// A launch of attention, and a chunk of everything else, is predicted to be no longer than this.
-constexpr double kMaxOperationUs = 3000;
 
 class CudaBackend : public Backend {
  public:
@@ -30,10 +27,9 @@ class CudaBackend : public Backend {
   const BackendInfo& info() const override { return info_; }
   absl::StatusOr<std::unique_ptr<Pass>> Begin(PackedBatch batch) override;
   absl::StatusOr<std::unique_ptr<Pass>> Prepare(PackedBatch batch, const Pass& before) override;
+  absl::Status CheckDevice() override;
 
  private:
-  absl::Status PlanMemory(const ModelConfig& config, const WeightLayout& layout,
-                          const CudaBackendOptions& options);
   absl::Status TakeMemory(const WeightLayout& layout, const Weights* weights);
   void MakeExecutor(const ModelConfig& config, const CudaBackendOptions& options);
   absl::Status WarmUp();
@@ -70,11 +66,9 @@ absl::Status CheckTokens(const char* name, int64_t value, int64_t min, int64_t m
 
 absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights,
                                const CudaBackendOptions& options) {
-  absl::StatusOr<ForwardShape> shape = ForwardShapeOf(config);
-  if (!shape.ok()) return shape.status();
-  shape_ = *shape;
-  absl::Status status =
-      CheckTokens("max_input_tokens", options.max_input_tokens, 1, config.max_positions);
+  absl::Status status = CheckCudaModel(config);
+  if (!status.ok()) return status;
+  status = CheckTokens("max_input_tokens", options.max_input_tokens, 1, config.max_positions);
   if (status.ok()) {
     status = CheckTokens("max_batch_tokens", options.max_batch_tokens,
                          std::max(options.max_input_tokens, 1), 1 << 24);
@@ -94,43 +88,18 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
     matmul_ = *std::move(matmul);
   }
 
-  const bool qwen3 = config.family == Family::kQwen3;
-  std::string prefix;
-  if (weights != nullptr) {
-    absl::StatusOr<std::string> found =
-        FindPrefix(*weights, qwen3 ? "model." : "bert.",
-                   qwen3 ? "embed_tokens.weight" : "embeddings.word_embeddings.weight");
-    if (!found.ok()) return found.status();
-    prefix = *std::move(found);
-  }
-  WeightForm random_form;
-  if (options.cuda.dummy_int4_group > 0) {
-    random_form = {.kind = WeightKind::kInt4, .group = options.cuda.dummy_int4_group};
-  } else if (options.cuda.dummy_fp8 && matmul_->takes_fp8()) {
-    random_form = {.kind = WeightKind::kFp8};
-  }
-  WeightLayout layout(weights, prefix, options.cuda.dtype, &config.quantization_config,
-                      matmul_->takes_fp8(), random_form, options.cuda.activation);
-  const CudaModelOptions model_options = {.shape = shape_,
-                                          .type = options.cuda.dtype,
-                                          .max_positions = options.max_input_tokens > 0
-                                                               ? options.max_input_tokens
-                                                               : config.default_max_tokens};
-  model_ =
-      (qwen3 ? CreateQwen3Cuda : CreateBertCuda)(config, model_options, &layout, matmul_.get());
-  if (!layout.status().ok()) return layout.status();
-  quantizes_inputs_ = std::any_of(layout.pieces().begin(), layout.pieces().end(),
-                                  [](const WeightPiece& piece) { return piece.form.fp8_inputs; });
-  if (options.cuda.activation == ActivationType::kFp8 && !quantizes_inputs_) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "--activation fp8 needs ",
-        matmul_->takes_fp8() ? "weights of int4 or FP8 (--quantization), the model has none that "
-                               "are multiplied so"
-                             : "a device of compute capability 9.0, and not --force-portable"));
-  }
-
-  status = PlanMemory(config, layout, options);
-  if (status.ok()) status = TakeMemory(layout, weights);
+  absl::StatusOr<CudaPlan> plan =
+      PlanModel(config, weights, options, matmul_->takes_fp8(), matmul_.get());
+  if (!plan.ok()) return plan.status();
+  const bool decodes = !options.cuda.force_portable && plan->model->DecodesHere();
+  absl::StatusOr<MemoryGrant> grant = PlanMemory(config, *plan, options, device_, decodes);
+  if (!grant.ok()) return grant.status();
+  grant_ = *std::move(grant);
+  shape_ = plan->shape;
+  quantizes_inputs_ = plan->quantizes_inputs;
+  weight_bytes_ = plan->layout.bytes();
+  model_ = std::move(plan->model);
+  status = TakeMemory(plan->layout, weights);
   if (!status.ok()) return status;
   MakeExecutor(config, options);
   {
@@ -143,35 +112,6 @@ absl::Status CudaBackend::Load(const ModelConfig& config, const Weights* weights
   status = WarmUp();
   if (status.ok()) status = Account(options.cuda);
   return status;
-}
-
-absl::Status CudaBackend::PlanMemory(const ModelConfig& config, const WeightLayout& layout,
-                                     const CudaBackendOptions& options) {
-  MemoryRequest request;
-  request.budget = options.cuda.memory_budget;
-  request.total_bytes = device_.total_bytes;
-  request.foreign_bytes = device_.foreign_bytes;
-  request.context_bytes = device_.context_bytes;
-  request.weight_bytes = layout.bytes();
-  request.max_batch_tokens = options.max_batch_tokens;
-  request.max_input_tokens = options.max_input_tokens;
-  request.few_rows_bytes = device_.few_rows_bytes;
-  request.expanded_bytes = layout.expanded_bytes();
-  request.layer_expanded_bytes = layout.all_expanded_bytes() / shape_.num_layers;
-  if (layout.fp8_columns() > 0 && !model_->quantizes_inputs()) {
-    request.fp8_row_bytes = Fp8RowBytes(layout.fp8_columns());
-  }
-  if (!options.cuda.force_portable) request.decoder_bytes = model_->DecoderBytes();
-  request.default_input_tokens = config.default_max_tokens;
-  const double flop_per_token =
-      2.0 * static_cast<double>(shape_.finish_weights() + shape_.projection_weights());
-  request.max_chunk_tokens =
-      static_cast<int64_t>(kMaxOperationUs * device_.rates.linear_flop_per_us / flop_per_token);
-  absl::StatusOr<MemoryGrant> grant = GrantMemory(shape_, request);
-  if (!grant.ok()) return grant.status();
-  grant_ = *std::move(grant);
-  weight_bytes_ = layout.bytes();
-  return absl::OkStatus();
 }
 
 absl::Status CudaBackend::TakeMemory(const WeightLayout& layout, const Weights* weights) {
@@ -306,6 +246,12 @@ absl::StatusOr<std::unique_ptr<Pass>> CudaBackend::Prepare(PackedBatch batch, co
   absl::StatusOr<std::unique_ptr<CudaPass>> pass = Make(batch, running->region());
   if (!pass.ok()) return pass.status();
   return *std::move(pass);
+}
+
+absl::Status CudaBackend::CheckDevice() {
+  // Takes back what harmed one call alone. What harmed the context comes again with every call.
+  cudaGetLastError();
+  return CudaStatus(cudaDeviceSynchronize(), "checking the device");
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #ifndef QUIVER_ENGINE_RUN_CUDA_CUDA_BACKEND_H_
 #define QUIVER_ENGINE_RUN_CUDA_CUDA_BACKEND_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -38,6 +39,13 @@ absl::Status CheckCudaDevice(int ordinal);
 
 // OK if the CUDA backend runs models of this shape; UNIMPLEMENTED names the key of config.json.
 absl::Status CheckCudaModel(const ModelConfig& config);
+
+// What CreateCudaBackend would take of a card of Hopper's kind with `total_bytes`, all of them
+// free. No device is needed, and `options.ordinal` is of no account; `weights` as there. Errors as
+// CreateCudaBackend's.
+absl::StatusOr<MemoryForecast> ForecastCudaMemory(const ModelConfig& config, const Weights* weights,
+                                                  const CudaBackendOptions& options,
+                                                  int64_t total_bytes);
 
 // Loads the weights (null with cuda.dummy_weights, and not read after this), measures algorithms
 // that are not on disk yet, captures graphs. INVALID_ARGUMENT names an option, a tensor or a key of

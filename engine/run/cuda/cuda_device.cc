@@ -72,8 +72,6 @@ absl::StatusOr<CudaDevice> OpenCudaDevice(int ordinal, bool force_portable) {
   calls(cudaSetDevice(ordinal), "choosing the device");
   calls(cudaFree(nullptr), "making a context");
   calls(cudaDeviceSetLimit(cudaLimitStackSize, kStackBytes), "limiting stacks");
-  size_t few_rows_bytes = 0;
-  calls(FewRowsWorkspaceBytes(&few_rows_bytes), "asking for a workspace's size");
   cudaDeviceProp properties = {};
   calls(cudaGetDeviceProperties(&properties, ordinal), "asking for the device's properties");
   if (!force_portable) calls(BestAttentionPath(&device.path), "asking for the device's path");
@@ -81,7 +79,8 @@ absl::StatusOr<CudaDevice> OpenCudaDevice(int ordinal, bool force_portable) {
   const absl::StatusOr<DeviceUse> use = CurrentDeviceUse();
   if (!use.ok()) return use.status();
 
-  device.few_rows_bytes = static_cast<int64_t>(few_rows_bytes);
+  device.few_rows_bytes =
+      static_cast<int64_t>(FewRowsWorkspaceBytes(properties.multiProcessorCount));
   device.name = properties.name;
   device.uuid = UuidText(properties.uuid);
   device.compute_major = properties.major;

@@ -67,9 +67,10 @@ class CudaModel {
   // Whether products get their FP8 inputs as such, so that they need no room to make them.
   virtual bool quantizes_inputs() const { return false; }
 
-  // What Decode() works in, zero before its first call; 0 if this model does not run so on the
-  // current device.
+  // What Decode() works in, zero before its first call; 0 if this model does not run so.
   virtual int64_t DecoderBytes() const { return 0; }
+  // Whether Decode() runs on the current device.
+  virtual bool DecodesHere() const { return false; }
 
   // All of the above for at most kMaxDecoderRows rows in one launch, from ids to the residual of
   // the rows in `pooled`. Its rows' projection, and `half`, stay as they are.

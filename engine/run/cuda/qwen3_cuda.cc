@@ -53,6 +53,7 @@ class Qwen3Cuda : public CudaModel {
   absl::Status Finish(int layer, const RowBlock& block) override;
   bool quantizes_inputs() const override { return true; }
   int64_t DecoderBytes() const override;
+  bool DecodesHere() const override;
   absl::Status Decode(const RowBlock& block, const RowBlock& pooled, void* workspace) override;
   const float* final_norm() const override { return Floats(final_norm_); }
   std::vector<MatmulCase> Matmuls(const RowBlock& block, const RowBlock& pooled) const override;
@@ -344,14 +345,18 @@ DecoderShape Qwen3Cuda::DecoderShapeOfModel() const {
 }
 
 int64_t Qwen3Cuda::DecoderBytes() const {
-  const DecoderShape shape = DecoderShapeOfModel();
-  bool is_supported = false;
   if (!form_.has_value() || shape_.head_dim != kDecoderHeadDim || !shape_.causal ||
-      !shape_.prune_last || DecoderPassIsSupported(shape, &is_supported) != cudaSuccess ||
-      !is_supported) {
+      !shape_.prune_last) {
     return 0;
   }
-  return static_cast<int64_t>(DecoderWorkspaceBytes(shape));
+  return static_cast<int64_t>(DecoderWorkspaceBytes(DecoderShapeOfModel()));
+}
+
+bool Qwen3Cuda::DecodesHere() const {
+  bool is_supported = false;
+  return DecoderBytes() > 0 &&
+         DecoderPassIsSupported(DecoderShapeOfModel(), &is_supported) == cudaSuccess &&
+         is_supported;
 }
 
 absl::Status Qwen3Cuda::Decode(const RowBlock& block, const RowBlock& pooled, void* workspace) {

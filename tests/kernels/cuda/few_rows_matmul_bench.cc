@@ -209,8 +209,9 @@ int main(int argc, char** argv) {
   }
   Activations data;
   Check(quiver::FillRandom(data.x, kMaxRows * kIntermediate, HalfType::kBf16, 2, 1, stream));
-  size_t workspace_bytes = 0;
-  Check(quiver::FewRowsWorkspaceBytes(&workspace_bytes));
+  int multiprocessors = 0;
+  Check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+  const size_t workspace_bytes = quiver::FewRowsWorkspaceBytes(multiprocessors);
   void* workspace = Allocate(workspace_bytes);
   Check(cudaMemsetAsync(workspace, 0, workspace_bytes, stream));
   Check(cudaStreamSynchronize(stream));

@@ -49,9 +49,11 @@ class FewRowsMatmulTest : public DeviceTest, public testing::WithParamInterface<
   // A workspace, which calls must leave fit for the next one.
   static void* Workspace() {
     static DeviceBuffer<unsigned char>* const workspace = [] {
-      size_t bytes = 0;
-      EXPECT_EQ(FewRowsWorkspaceBytes(&bytes), cudaSuccess);
-      return new DeviceBuffer<unsigned char>(std::vector<unsigned char>(bytes));
+      int multiprocessors = 0;
+      EXPECT_EQ(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0),
+                cudaSuccess);
+      return new DeviceBuffer<unsigned char>(
+          std::vector<unsigned char>(FewRowsWorkspaceBytes(multiprocessors)));
     }();
     return workspace->get();
   }

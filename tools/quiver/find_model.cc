@@ -1,4 +1,4 @@
-#include "tools/quiver/model_dir.h"
+#include "tools/quiver/find_model.h"
 
 #include <cstdint>
 #include <utility>
@@ -26,11 +26,9 @@ FetchObserver ShowFetching(Progress* progress) {
   };
 }
 
-absl::StatusOr<std::string> FindModelDir(const std::string& model) {
+absl::StatusOr<ResolvedModel> FindModel(const std::string& model) {
   Progress progress;
-  absl::StatusOr<ResolvedModel> resolved = ResolveModel(model, ShowFetching(&progress));
-  if (!resolved.ok()) return resolved.status();
-  return std::move(resolved->dir);
+  return ResolveModel(model, ShowFetching(&progress));
 }
 
 }  // namespace quiver
