@@ -142,10 +142,12 @@ int Serve(const ServerOptions& options, Signals* signals, Logger* logger) {
   }
   if (!clean) {
     logger->Warning("stopped: some of the work was not finished in time");
-    return 1;
+  } else {
+    logger->Info("stopped");
   }
-  logger->Info("stopped");
-  return lost ? 1 : 0;
+  // Threads may be waiting for the device for good.
+  if (lost) EndAtOnce(logger, 1);
+  return clean ? 0 : 1;
 }
 
 }  // namespace

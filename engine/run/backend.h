@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "engine/run/packed_batch.h"
 #include "engine/types.h"
 
@@ -53,6 +54,9 @@ struct BackendInfo {
   int64_t memory_budget_bytes = 0;
   // As the driver names the card, "GPU-" and a UUID; empty if it is none.
   std::string device_uuid;
+  // A call that begins or runs a pass takes longer than this only if the device hangs; infinite
+  // where that cannot be told, as on a CPU.
+  absl::Duration longest_call = absl::InfiniteDuration();
 };
 
 // One forward pass, resumable after every step. Driven by one thread at a time. May be destroyed

@@ -36,10 +36,14 @@ bool DeviceLoop::Step() {
       idle_since_ = -1;
       return false;
     case SchedulerCore::Action::Kind::kBegin:
+      ++calls_;
       Begin(std::move(action));
+      ++calls_;
       break;
     case SchedulerCore::Action::Kind::kRun:
+      ++calls_;
       Run(action.seat, action.max_us);
+      ++calls_;
       break;
     case SchedulerCore::Action::Kind::kAbandon:
       break;
@@ -105,24 +109,30 @@ void DeviceLoop::Run(int seat, int64_t max_us) {
 }
 
 void DeviceLoop::Fail(int seat, absl::Status error) {
-  const bool lost = IsDeviceLost(&error);
+  const absl::Status device = Guarded([&] { return backend_->CheckDevice(); });
+  if (!device.ok()) error = Lost(device.message());
   std::shared_ptr<Pass> failed;
   {
     absl::MutexLock lock(mutex_);
     failed = std::move(passes_[seat]);
     core_->Failed(seat, error, clock_());
-    if (lost) core_->Stop(error, clock_());
     if (core_->has_completions()) answers_due_.Signal();
-    if (!lost || std::exchange(device_lost_, true)) return;
   }
-  if (on_device_lost_ != nullptr) on_device_lost_(error);
+  if (!device.ok()) Lose(error);
 }
 
-bool DeviceLoop::IsDeviceLost(absl::Status* error) {
-  const absl::Status device = Guarded([&] { return backend_->CheckDevice(); });
-  if (device.ok()) return false;
-  *error = absl::UnavailableError(absl::StrCat("the device is lost: ", device.message()));
-  return true;
+absl::Status DeviceLoop::Lost(absl::string_view why) {
+  return absl::UnavailableError(absl::StrCat("the device is lost: ", why));
+}
+
+void DeviceLoop::Lose(const absl::Status& why) {
+  {
+    absl::MutexLock lock(mutex_);
+    core_->Stop(why, clock_());
+    answers_due_.Signal();
+    if (std::exchange(device_lost_, true)) return;
+  }
+  if (on_device_lost_ != nullptr) on_device_lost_(why);
 }
 
 bool DeviceLoop::TakeResults() {

@@ -2,12 +2,14 @@
 #define QUIVER_ENGINE_SCHEDULE_DEVICE_LOOP_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/run/backend.h"
 #include "engine/schedule/scheduler_core.h"
@@ -55,6 +57,14 @@ class DeviceLoop {
   void KeepPreparing() ABSL_LOCKS_EXCLUDED(*mutex_);
   void Stop() ABSL_LOCKS_EXCLUDED(*mutex_);
 
+  // The number of calls of Step that the backend has been given and has ended: odd while it is at
+  // one, which hangs if the number stays. Of any thread.
+  uint64_t calls() const { return calls_.load(std::memory_order_relaxed); }
+  // The device is lost, whatever the backend says of it: fails all that is left with `why`, of
+  // Lost(), for Answer to deliver, and tells of the first such loss. Of any thread.
+  void Lose(const absl::Status& why) ABSL_LOCKS_EXCLUDED(*mutex_);
+  static absl::Status Lost(absl::string_view why);
+
  private:
   struct Ended {
     uint64_t number = 0;
@@ -68,8 +78,6 @@ class DeviceLoop {
   void Begin(SchedulerCore::Action action);
   void Run(int seat, int64_t max_us);
   void Fail(int seat, absl::Status error);
-  // Whether a pass failed because the device is lost; `error` then becomes what to say of that.
-  bool IsDeviceLost(absl::Status* error);
   // The results of the pass that ended first; false if there is none.
   bool TakeResults();
   void Deliver();
@@ -82,6 +90,7 @@ class DeviceLoop {
   Backend* const backend_;
   const Clock clock_;
   const OnDeviceLost on_device_lost_;
+  std::atomic<uint64_t> calls_{0};
   // Of Step's thread: the end of the last pass, if there was something to do ever since.
   int64_t idle_since_ = -1;
 

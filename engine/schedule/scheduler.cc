@@ -35,7 +35,11 @@ class ThreadedScheduler : public Scheduler {
             options.on_device_lost),
         answering_([this] { loop_.KeepAnswering([this] { OnAnswered(); }); }),
         preparing_([this] { loop_.KeepPreparing(); }),
-        driving_([this] { Drive(); }) {}
+        driving_([this] { Drive(); }) {
+    if (backend->info().longest_call < absl::InfiniteDuration()) {
+      watching_ = std::thread([this, most = backend->info().longest_call] { Watch(most); });
+    }
+  }
 
   ~ThreadedScheduler() override {
     {
@@ -44,11 +48,13 @@ class ThreadedScheduler : public Scheduler {
       core_.FailWaiting(Stopped(), absl::GetCurrentTimeNanos());
       stop_ = true;
       wake_.Signal();
+      stopped_.Signal();
     }
     loop_.Answer();
     // It may have been the last results that the driving thread waits for.
     OnAnswered();
     driving_.join();
+    if (watching_.joinable()) watching_.join();
     loop_.Stop();
     preparing_.join();
     answering_.join();
@@ -134,18 +140,45 @@ class ThreadedScheduler : public Scheduler {
     }
   }
 
+  // Loses the device when a call takes longer than `most`. Time is counted in looks, so that a
+  // clock that jumps loses nothing.
+  void Watch(absl::Duration most) {
+    constexpr int kLooks = 10;
+    uint64_t seen = 0;
+    int looks = 0;
+    for (;;) {
+      {
+        absl::MutexLock lock(&mutex_);
+        if (stop_) return;
+        stopped_.WaitWithTimeout(&mutex_, most / kLooks);
+        if (stop_) return;
+      }
+      const uint64_t calls = loop_.calls();
+      const bool same = calls == seen && calls % 2 == 1;
+      looks = same ? looks + 1 : 0;
+      seen = calls;
+      if (looks > kLooks) {
+        loop_.Lose(DeviceLoop::Lost(
+            absl::StrCat("a call has not come back for ", absl::FormatDuration(most))));
+        return;
+      }
+    }
+  }
+
   const std::unique_ptr<PrefixCache> prefixes_;
   mutable absl::Mutex mutex_;
   SchedulerCore core_ ABSL_GUARDED_BY(mutex_);
   DeviceLoop loop_;
   absl::CondVar wake_;
   absl::CondVar idle_;
+  absl::CondVar stopped_;
   bool asleep_ ABSL_GUARDED_BY(mutex_) = false;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   int drainers_ ABSL_GUARDED_BY(mutex_) = 0;
   std::thread answering_;
   std::thread preparing_;
   std::thread driving_;
+  std::thread watching_;
 };
 
 }  // namespace

@@ -113,10 +113,10 @@ struct QueueSnapshot {
 // - What is known to begin like others, by token ids, is computed from where it differs, if the
 //   backend keeps prefixes; all that is counted in tokens here counts those to compute alone.
 // - A pass that fails is run again in halves until the sequences at fault stand alone, so that only
-//   they fail. A backend that throws is one that fails. If it says that its device is lost, all is
-//   failed with UNAVAILABLE, which is worth a try at another server. One that never returns from a
-//   call holds a scheduler's thread: Drain still fails every task by its deadline, the destructor
-//   waits.
+//   they fail. A backend that throws is one that fails. If its device is lost, by its own word or
+//   as a call of it takes far too long, all is failed with UNAVAILABLE, which is worth a try at
+//   another server. One that never returns from a call holds a scheduler's thread: Drain still
+//   fails every task by its deadline, the destructor waits.
 class Scheduler {
  public:
   // What a task without a deadline counts as, for the order of a tenant's tasks.
@@ -145,9 +145,9 @@ class Scheduler {
     // Beginnings of sequences that the backend is to have keys and values of from the start, if it
     // keeps any. Others are found as they repeat.
     std::vector<std::vector<TokenId>> prefixes = {};
-    // Called once if the device is lost (Backend::CheckDevice), with why; by then everything that
-    // was accepted is failed with UNAVAILABLE, and nothing is accepted any more. On a thread of the
-    // scheduler's: must be quick and must not call the scheduler.
+    // Called once if the device is lost (Backend::CheckDevice, BackendInfo::longest_call), with
+    // why; by then everything that was accepted is failed with UNAVAILABLE, and nothing is accepted
+    // any more. On a thread of the scheduler's: must be quick and must not call the scheduler.
     std::function<void(const absl::Status&)> on_device_lost = nullptr;
   };
 

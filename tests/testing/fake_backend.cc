@@ -191,6 +191,7 @@ FakeBackend::FakeBackend(Options options) : options_(std::move(options)) {
   info_.max_second_batch_tokens = options_.max_second_batch_tokens;
   info_.prefix_tokens = options_.prefix_tokens;
   info_.memory = options_.memory;
+  info_.longest_call = options_.longest_call;
   prefixes_.resize(static_cast<size_t>(options_.prefix_tokens), -1);
 }
 

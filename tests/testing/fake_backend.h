@@ -34,8 +34,9 @@ class FakeBackend : public Backend {
     int max_second_batch_tokens = 0;
     // Tokens of prefixes that it keeps, ids that is.
     int prefix_tokens = 0;
-    // What it says that it took.
+    // What it says that it took, and of its calls.
     std::vector<MemoryUse> memory = {};
+    absl::Duration longest_call = absl::InfiniteDuration();
 
     // A pass of sequences of lengths n takes fixed + token * sum(n) + token_pair * sum(n * n)
     // microseconds. All zero: no time at all.

@@ -19,6 +19,9 @@
 namespace quiver {
 namespace {
 
+// Steps take milliseconds; code that the driver loads, or another process on the card, some more.
+constexpr absl::Duration kLongestCall = absl::Minutes(1);
+
 class CudaBackend : public Backend {
  public:
   absl::Status Load(const ModelConfig& config, const Weights* weights,
@@ -198,6 +201,7 @@ absl::Status CudaBackend::Account(const CudaOptions& options) {
   info_.memory_budget_bytes = grant_.budget_bytes;
   info_.device = device_.Description();
   info_.device_uuid = device_.uuid;
+  info_.longest_call = kLongestCall;
   // Inputs of FP8 weights are quantized as well, which moves vectors.
   info_.arithmetic = absl::StrCat(ArithmeticName(options.dtype), quantizes_inputs_ ? "+fp8" : "");
   info_.max_batch_tokens = static_cast<int>(grant_.activations.first.tokens);

@@ -57,9 +57,10 @@ class Answers {
 // A device whose first step waits until it is let go.
 class HeldDevice {
  public:
-  HeldDevice()
+  explicit HeldDevice(absl::Duration longest_call = absl::InfiniteDuration())
       : backend({.max_batch_tokens = 10,
                  .max_sequence_tokens = 10,
+                 .longest_call = longest_call,
                  .on_step = [this](const PackedBatch&, int) {
                    if (!reached.HasBeenNotified()) reached.Notify();
                    go.WaitForNotification();
@@ -156,6 +157,37 @@ TEST(SchedulerTest, ALostDeviceIsToldOnceAndDrainsAtOnce) {
   EXPECT_EQ(answers.Of(StatusCode::kOk) + answers.Of(StatusCode::kUnavailable), accepted);
   EXPECT_EQ(scheduler->Submit(answers.Task(Ids(10))).code(), StatusCode::kUnavailable);
   EXPECT_TRUE(scheduler->Drain(absl::InfiniteFuture()));
+}
+
+TEST(SchedulerTest, ADeviceThatHangsIsLost) {
+  HeldDevice device(absl::Milliseconds(50));
+  absl::Notification lost;
+  auto scheduler = Make(&device.backend, {.on_device_lost = [&](const absl::Status& why) {
+    EXPECT_EQ(why.message(), "the device is lost: a call has not come back for 50ms");
+    lost.Notify();
+  }});
+  Answers answers;
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(scheduler->Submit(answers.Task(Ids(10, i))).ok());
+  lost.WaitForNotification();
+  answers.AwaitCount(5);
+  EXPECT_EQ(answers.Of(StatusCode::kUnavailable), 5);
+  EXPECT_EQ(scheduler->Submit(answers.Task(Ids(10))).code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(scheduler->Drain(absl::InfiniteFuture()));
+  device.go.Notify();
+}
+
+TEST(SchedulerTest, ADeviceThatIsBusyForLongIsNotLost) {
+  std::atomic<bool> lost{false};
+  FakeBackend backend({.max_batch_tokens = 10,
+                       .max_sequence_tokens = 10,
+                       .longest_call = absl::Milliseconds(200),
+                       .fixed_us = 20'000});
+  auto scheduler = Make(&backend, {.on_device_lost = [&](const absl::Status&) { lost = true; }});
+  Answers answers;
+  for (int i = 0; i < 30; ++i) ASSERT_TRUE(scheduler->Submit(answers.Task(Ids(10, i))).ok());
+  EXPECT_TRUE(scheduler->Drain(absl::InfiniteFuture()));
+  EXPECT_EQ(answers.Of(StatusCode::kOk), 30);
+  EXPECT_FALSE(lost);
 }
 
 TEST(SchedulerTest, ACompletionThatTakesLongDoesNotHoldUpTheDevice) {
