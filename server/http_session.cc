@@ -46,6 +46,12 @@ void SplitTarget(absl::string_view target, std::string* path, std::string* query
   *query = mark == absl::string_view::npos ? "" : std::string(target.substr(mark + 1));
 }
 
+// Whether the first line of `text` has no carriage return at its end.
+bool BeginsWithBareLineFeed(absl::string_view text) {
+  const absl::string_view line = text.substr(0, text.find('\n'));
+  return line.size() < text.size() && !absl::EndsWith(line, "\r");
+}
+
 std::string HttpDate(absl::Time time) {
   return absl::FormatTime("%a, %d %b %Y %H:%M:%S GMT", time, absl::UTCTimeZone());
 }
@@ -102,9 +108,14 @@ void HttpSession::Abort() {
 
 void HttpSession::AwaitRequest() {
   if (state_ == State::kClosed) return;
+  skipped_line_ = false;
   // Pipelined requests are already here.
   if (buffer_.size() > 0) return ReadHeader();
   if (shared_->draining) return Close();
+  AwaitBytes();
+}
+
+void HttpSession::AwaitBytes() {
   state_ = State::kIdle;
   if (buffer_.capacity() > kIdleBufferBytes) buffer_ = beast::flat_buffer();
   SetTimeout(shared_->options.idle_timeout);
@@ -118,6 +129,12 @@ void HttpSession::AwaitRequest() {
 
 void HttpSession::ReadHeader() {
   if (state_ == State::kClosed) return;
+  // Old clients end a body with a line break that is not of it (RFC 9112, section 2.2).
+  if (!skipped_line_ && absl::StartsWith(Received(), "\r\n")) {
+    skipped_line_ = true;
+    buffer_.consume(2);
+    if (buffer_.size() == 0) return AwaitBytes();
+  }
   state_ = State::kReading;
   head_ = false;
   parser_.emplace();
@@ -288,7 +305,8 @@ void HttpSession::OnReadError(ErrorCode error) {
     return Reject(
         HttpError(413, absl::StrCat("the body is longer than ", route_->max_body_bytes, " bytes")));
   }
-  if (error == http::error::bad_version) {
+  // A version that a bare line feed follows is none to the parser.
+  if (error == http::error::bad_version && !BeginsWithBareLineFeed(Received())) {
     return Reject(HttpError(505, "HTTP/1.1 and HTTP/1.0 are supported"));
   }
   Reject(HttpError(400, absl::StrCat("malformed request: ", error.message())));

@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "boost/asio/io_context.hpp"
 #include "boost/asio/ip/tcp.hpp"
@@ -70,6 +71,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void Begin(void (HttpSession::*next)());
   void SayTooMany();
   void AwaitRequest();
+  // The same, of a request that is not here yet.
+  void AwaitBytes();
   void ReadHeader();
   void OnHeader(ErrorCode error);
   // An answer that makes reading on pointless, or nothing.
@@ -100,6 +103,11 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void SetTimeout(absl::Duration timeout);
   void SetTimeoutFor(int64_t bytes);
 
+  // What has come and is not used yet.
+  absl::string_view Received() const {
+    return {static_cast<const char*>(buffer_.data().data()), buffer_.size()};
+  }
+
   const std::shared_ptr<HttpShared> shared_;
   HttpStream stream_;
   boost::beast::flat_buffer buffer_;
@@ -116,6 +124,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool keep_alive_ = true;
   bool unread_ = false;
   bool watching_ = false;
+  // Whether an empty line before this request has been passed over.
+  bool skipped_line_ = false;
 };
 
 }  // namespace quiver

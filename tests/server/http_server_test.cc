@@ -103,6 +103,16 @@ TEST_F(HttpServerTest, PipelinedRequestsAreAnsweredInOrder) {
   }
 }
 
+TEST_F(HttpServerTest, AnEmptyLineBeforeARequestIsPassedOver) {
+  Serve();
+  RawHttpClient client = Connect();
+  EXPECT_EQ(client.Ask("\r\nGET /hello HTTP/1.1\r\nHost: x\r\n\r\n").status, 200);
+  // Pipelined behind a body, and alone, with the request later.
+  client.Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab\r\n");
+  EXPECT_EQ(client.Read().body, "ab");
+  EXPECT_EQ(client.Get("/hello?c").body, "hello c");
+}
+
 TEST_F(HttpServerTest, RequestSentByteByByteIsUnderstood) {
   Serve();
   RawHttpClient client = Connect();
@@ -264,6 +274,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadRequest{"Noise", "\x16\x03\x01\x02\r\n\r\n", 400},
         BadRequest{"NoHost", "GET /hello HTTP/1.1\r\n\r\n", 400},
         BadRequest{"TwoHosts", "GET /hello HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400},
+        BadRequest{"BareLineFeed", "GET /hello HTTP/1.1\nHost: x\n\n", 400},
+        BadRequest{"TwoEmptyLines", "\r\n\r\nGET /hello HTTP/1.1\r\nHost: x\r\n\r\n", 400},
         BadRequest{"Version", "GET /hello HTTP/2.7\r\nHost: x\r\n\r\n", 505},
         BadRequest{"SpaceBeforeColon",
                    "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\n", 400},
