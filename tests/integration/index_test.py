@@ -46,6 +46,7 @@ class IndexTest(unittest.TestCase):
         cls.whole = cls.work / "whole.f16bin"
         run = cls.index(cls.whole)
         assert run.returncode == 1, run.stderr
+        assert f"rejected: see {cls.work / 'whole.rejects.jsonl'}" in run.stderr, run.stderr
         cls.summary = json.loads(run.stdout)
 
     @classmethod

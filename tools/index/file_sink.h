@@ -34,6 +34,7 @@ class FileSink : public IndexSink {
   absl::Status Reject(const Rejected& rejected) override;
   absl::Status Commit(const Checkpoint& checkpoint) override;
   absl::Status Finish() override;
+  std::string RejectsPlace() const override { return PathOf(kRejects); }
 
  private:
   enum File { kVectors, kRows, kScales, kRejects, kFileCount };

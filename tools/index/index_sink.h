@@ -40,6 +40,9 @@ class IndexSink {
 
   // After the Commit of the last checkpoint: completes the output.
   virtual absl::Status Finish() = 0;
+
+  // Where rejects go, for people: a file or a table. Before Begin, too.
+  virtual std::string RejectsPlace() const = 0;
 };
 
 // The parts in which two runs differ, for people: "dimensions was 384, is 256"; empty if none.

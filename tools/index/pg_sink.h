@@ -39,6 +39,7 @@ class PgSink : public IndexSink {
   absl::Status Reject(const Rejected& rejected) override;
   absl::Status Commit(const Checkpoint& checkpoint) override;
   absl::Status Finish() override;
+  std::string RejectsPlace() const override { return "the table quiver_rejects"; }
 
  private:
   // Opens the connection, finds the table, and makes this the run's only writer.

@@ -41,6 +41,7 @@ class IndexRun {
     const std::unique_ptr<index::IndexSink> sink = flags_.MakeSink();
     const absl::StatusOr<index::IndexSink::State> state = sink->Begin(space_, *run);
     if (!state.ok()) return state.status();
+    rejects_place_ = sink->RejectsPlace();
     const index::Checkpoint start = state->checkpoint.value_or(index::Checkpoint{.run = *run});
     progress_.done = start;
     if (state->complete) {
@@ -58,14 +59,13 @@ class IndexRun {
   // Reports what came of it: the exit code.
   int End(const absl::Status& status) {
     report_.End();
-    Say(report_.Summary(progress_));
+    const bool begun = !rejects_place_.empty();
+    if (begun) Say(report_.Summary(progress_));
     int code = kExitOk;
     if (!status.ok()) {
       code = ReportFailure(status);
     } else if (progress_.done.rejects > 0) {
-      Say(absl::StrCat(
-          progress_.done.rejects, " rejected: see ",
-          index::IsPgUrl(flags_.output) ? "the table quiver_rejects" : "the rejects file"));
+      Say(absl::StrCat(progress_.done.rejects, " rejected: see ", rejects_place_));
       if (!flags_.allow_rejects) code = kExitFailure;
     }
     if (flags_.json && Print(report_.SummaryJson(progress_, status.ok())) != kExitOk) {
@@ -131,6 +131,8 @@ class IndexRun {
   index::IndexSpace space_;
   IndexReport report_;
   index::IndexProgress progress_;
+  // Empty until the output is open.
+  std::string rejects_place_;
 };
 
 }  // namespace
