@@ -35,8 +35,7 @@
 #include "server/request_tracer.h"
 #include "server/span_exporter.h"
 #include "tests/server/raw_http_client.h"
-#include "tests/testing/fake_embedder.h"
-#include "tests/testing/fake_tokenizer.h"
+#include "tools/bench/fake_engine.h"
 
 namespace quiver {
 namespace {
@@ -163,20 +162,11 @@ int Main(int rounds) {
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
 
-  ModelInfo info = FakeModelInfo();
-  info.config.hidden_size = kDimensions;
-  auto embedder = Embedder::CreateWith(
-      {}, info, std::make_unique<FakeTokenizer>(),
-      std::make_unique<FakeBackend>(FakeBackend::Options{.keep_records = false}), nullptr);
-  if (!embedder.ok()) return 1;
-  ServingState state;
-  state.Serve(embedder->get());
-  const ServedModel model(&state, {});
-  EmbedCalls calls({});
-  EmbedService service({}, &model, &calls, nullptr);
+  FakeEngine engine(kDimensions);
+  EmbedService service({}, &engine.model, &engine.calls, nullptr);
   auto grpc_server = GrpcServer::Create({.port = 0}, &service, kService);
   HttpRouter router;
-  AddOpenAiRoutes({}, &model, &calls, nullptr, &router);
+  AddOpenAiRoutes({}, &engine.model, &engine.calls, nullptr, &router);
   router.Add("POST", "/v1/traces", {int64_t{64} << 20, [](HttpRequest, HttpResponder responder) {
                                       responder.Send({.body = "{}"});
                                     }});
@@ -186,7 +176,7 @@ int Main(int rounds) {
   const int port = (*http)->port();
 
   Metrics metrics(nullptr);
-  EmbedService counted_service({}, &model, &calls, metrics.request_observer());
+  EmbedService counted_service({}, &engine.model, &engine.calls, metrics.request_observer());
   auto counted = GrpcServer::Create({.port = 0}, &counted_service, kService);
   Logger logger({});
   auto otlp = ReadOtlpOptions(absl::StrCat("http://", (*http)->address()));
@@ -196,7 +186,7 @@ int Main(int rounds) {
   SpanExporter exporter({}, OtlpEncoder({.resource = (*otlp)->resource}), *std::move(client),
                         &logger);
   RequestTracer tracer(1, &exporter, metrics.request_observer());
-  EmbedService traced_service({}, &model, &calls, &tracer);
+  EmbedService traced_service({}, &engine.model, &engine.calls, &tracer);
   auto traced = GrpcServer::Create({.port = 0}, &traced_service, kService);
   if (!traced.ok()) return 1;
 
@@ -236,8 +226,8 @@ int Main(int rounds) {
   NoObserver no_observer;
   PrintTraceAlone(&no_observer, &logger);
 
-  state.Drain();
-  (*embedder)->Drain(absl::Now() + absl::Seconds(10));
+  engine.state.Drain();
+  engine.embedder->Drain(absl::Now() + absl::Seconds(10));
   for (auto* server : {&*grpc_server, &*counted, &*traced}) (*server)->Shutdown(absl::Seconds(1));
   (*http)->Stop(absl::Now() + absl::Seconds(1));
   return 0;

@@ -36,8 +36,7 @@
 #include "quiver/v1/embed.grpc.pb.h"
 #include "server/embed_service.h"
 #include "server/grpc_server.h"
-#include "tests/testing/fake_embedder.h"
-#include "tests/testing/fake_tokenizer.h"
+#include "tools/bench/fake_engine.h"
 
 namespace quiver {
 namespace {
@@ -62,17 +61,8 @@ double ResidentMib(pid_t pid) {
 
 // Runs until it is killed; writes its address to `out`.
 int Serve(int out) {
-  ModelInfo info = FakeModelInfo();
-  info.config.hidden_size = kDimensions;
-  auto embedder = Embedder::CreateWith(
-      {}, info, std::make_unique<FakeTokenizer>(),
-      std::make_unique<FakeBackend>(FakeBackend::Options{.keep_records = false}), nullptr);
-  if (!embedder.ok()) return 1;
-  ServingState state;
-  state.Serve(embedder->get());
-  const ServedModel model(&state, {});
-  EmbedCalls calls({});
-  EmbedService service({}, &model, &calls, nullptr);
+  FakeEngine engine(kDimensions);
+  EmbedService service({}, &engine.model, &engine.calls, nullptr);
   auto server = GrpcServer::Create({.port = 0}, &service, kService);
   if (!server.ok()) return 1;
   const std::string address = (*server)->address();
