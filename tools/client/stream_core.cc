@@ -61,12 +61,13 @@ void StreamCore::Pump() {
   std::sort(links.begin(), links.end(), [](const StreamLink* a, const StreamLink* b) {
     return a->server().outstanding_tokens < b->server().outstanding_tokens;
   });
-  for (StreamLink* link : links) link->Feed(links.size() == 1);
+  // One time for all of this: what is not due yet for the links is seen to below.
+  const absl::Time now = absl::Now();
+  for (StreamLink* link : links) link->Feed(links.size() == 1, now);
   if (ended_) return;
 
   bool waiting = !returned_.empty();
   bool all_written = false;
-  const absl::Time now = absl::Now();
   {
     absl::MutexLock lock(&mutex_);
     waiting |= Due(now);
@@ -137,10 +138,10 @@ bool StreamCore::Due(absl::Time now) const {
          (writes_done_ || written_.size() >= kGoodMessageItems || now >= oldest_ + kLinger);
 }
 
-std::vector<StreamItem> StreamCore::Take(size_t max_items) {
+std::vector<StreamItem> StreamCore::Take(size_t max_items, absl::Time now) {
   {
     absl::MutexLock lock(&mutex_);
-    if (returned_.empty() && !Due(absl::Now())) return {};
+    if (returned_.empty() && !Due(now)) return {};
   }
   std::vector<StreamItem> items;
   size_t bytes = 0;

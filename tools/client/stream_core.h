@@ -38,7 +38,7 @@ class StreamCore : public StreamLinkOwner, public std::enable_shared_from_this<S
  private:
   // On the loop.
   void Start();
-  std::vector<StreamItem> Take(size_t max_items) override;
+  std::vector<StreamItem> Take(size_t max_items, absl::Time now) override;
   absl::Status OnAccepted(const v1::VectorSpace& space) override;
   void OnResult(StreamItem item, absl::StatusOr<Embedding> result) override;
   void OnEnd(StreamLink* link, const absl::Status& status, bool half_closed,

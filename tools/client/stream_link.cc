@@ -54,11 +54,11 @@ bool StreamLink::HasRoom(bool alone) const {
   return alone || items < kLeastItems || static_cast<double>(tokens_) < rate_ * kHeldSeconds;
 }
 
-void StreamLink::Feed(bool alone) {
-  if (state_ != State::kOpen || writing_ || !HasRoom(alone) || absl::Now() < retry_at) return;
+void StreamLink::Feed(bool alone, absl::Time now) {
+  if (state_ != State::kOpen || writing_ || !HasRoom(alone) || now < retry_at) return;
   const size_t room =
       std::max<size_t>(limits_.max_items_in_flight(), unanswered_.size() + 1) - unanswered_.size();
-  std::vector<StreamItem> items = owner_.Take(room);
+  std::vector<StreamItem> items = owner_.Take(room, now);
   if (items.empty()) return;
   v1::EmbedStreamRequest message;
   int64_t tokens = 0;

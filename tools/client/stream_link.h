@@ -31,8 +31,8 @@ class StreamLink;
 // What a link asks and tells, on the loop.
 class StreamLinkOwner {
  public:
-  // What to send next, in one message and at most so many; nothing if it is better to wait.
-  virtual std::vector<StreamItem> Take(size_t max_items) = 0;
+  // What to send next, in one message and at most so many; nothing if at `now` it is better to wait.
+  virtual std::vector<StreamItem> Take(size_t max_items, absl::Time now) = 0;
   // A server has accepted the stream. An error, which ends it, if it cannot be used.
   virtual absl::Status OnAccepted(const v1::VectorSpace& space) = 0;
   virtual void OnResult(StreamItem item, absl::StatusOr<Embedding> result) = 0;
@@ -59,7 +59,7 @@ class StreamLink : public std::enable_shared_from_this<StreamLink> {
 
   // Sends a message if the stream can take one. `alone`: there is no other server that might be
   // quicker.
-  void Feed(bool alone);
+  void Feed(bool alone, absl::Time now);
   // Nothing more will be sent.
   void HalfClose();
   // Ends the stream; the items without a result.

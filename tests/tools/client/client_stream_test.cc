@@ -153,6 +153,18 @@ TEST_F(ClientStream, WriteWaitsForTheReader) {
   writer.join();
 }
 
+TEST_F(ClientStream, AnInputAloneIsSentBeforeLong) {
+  Connect({{}});
+  auto stream = Opened(client_.get());
+  StreamResult result;
+  for (uint64_t i = 0; i < 50; ++i) {
+    ASSERT_TRUE(stream->Write("x", i));
+    ASSERT_TRUE(stream->Read(&result));
+    // So that nothing is under way that would send the next one along.
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+}
+
 TEST_F(ClientStream, ACancelledStreamEndsAtBothEnds) {
   Connect({{}, {}});
   auto stream = Opened(client_.get(), {.max_items_in_flight = 10});
