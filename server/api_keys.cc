@@ -1,7 +1,8 @@
 #include "server/api_keys.h"
 
 #include <algorithm>
-#include <fstream>
+#include <sstream>
+#include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -9,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "openssl/sha.h"
+#include "server/hub/small_file.h"
 
 namespace quiver {
 namespace {
@@ -25,13 +27,12 @@ std::string Sha256(absl::string_view text) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const ApiKeys>> ApiKeys::Load(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot read the API keys '", path, "'"));
-  }
+  const absl::StatusOr<std::string> file = ReadSmallFile("--api-keys", path);
+  if (!file.ok()) return file.status();
+  std::istringstream lines(*file);
   auto keys = std::make_shared<ApiKeys>();
   std::string text;
-  for (int number = 1; std::getline(file, text); ++number) {
+  for (int number = 1; std::getline(lines, text); ++number) {
     const absl::string_view line = absl::StripAsciiWhitespace(text);
     if (line.empty() || line[0] == '#') continue;
     const absl::string_view hash = line.substr(0, line.find_first_of(" \t"));

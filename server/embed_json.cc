@@ -151,6 +151,10 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
   }
   bool end_array() override {
     --depth_;
+    if (!IsOther() && depth_ == 2 && shape_ == Shape::kIdLists &&
+        std::get<std::vector<TokenId>>(request_.inputs.back()).empty()) {
+      return Take(FieldError(InputPath(), "must not be empty"));
+    }
     // A flat array of ids is one input.
     if (depth_ == 1 && shape_ == Shape::kIds) request_.is_list = false;
     return true;
@@ -275,9 +279,8 @@ class Reader final : public nlohmann::json_sax<nlohmann::json> {
     }
     auto& ids = std::get<std::vector<TokenId>>(request_.inputs.back());
     if (*number < 0 || *number > std::numeric_limits<TokenId>::max()) {
-      return FieldError(InputPath(),
-                        absl::StrCat("must have ids of the model's tokens; the id at index ",
-                                     ids.size(), " is ", *number));
+      return FieldError(absl::StrCat(InputPath(), kForeignIdMark, ids.size(), "]"),
+                        absl::StrCat("must be an id of the model's tokens; it is ", *number));
     }
     ids.push_back(static_cast<TokenId>(*number));
     return absl::OkStatus();

@@ -25,6 +25,9 @@ struct EmbedJson {
   Lane lane = Lane::kInteractive;
 };
 
+// In the path of an error about an id that no model has: between the input's and the id's index.
+inline constexpr char kForeignIdMark[] = ".token_ids[";
+
 // Reads, in any order:
 //
 //   input            a string, token ids, or an array of either (not both); at least one, at most

@@ -13,6 +13,7 @@
 #include "engine/field_error.h"
 #include "engine/schedule/scheduler.h"
 #include "nlohmann/json.hpp"
+#include "server/embed_json.h"
 
 namespace quiver {
 namespace {
@@ -100,6 +101,14 @@ HttpHeaders RetryHeaders(const absl::Status& status) {
 HttpResponse OpenAiError(const absl::Status& status) {
   std::string field = ErrorField(status);
   if (field == "truncation") field = "truncate";
+  if (const size_t mark = field.find(kForeignIdMark); mark != std::string::npos) {
+    // To OpenAI's clients the ids are the input itself.
+    field.replace(mark, sizeof(kForeignIdMark) - 1, "[");
+    return Error(422, status, field, kForeignIds);
+  }
+  if (absl::IsNotFound(status) && field.empty()) {
+    return HttpError(404, status.message(), "model", ErrorCode(404));
+  }
   return Error(HttpStatus(status.code()), status, field, "");
 }
 

@@ -137,7 +137,8 @@ class IndexTest(unittest.TestCase):
     def test_another_run_does_not_go_on_with_this_ones_output(self):
         output = self.work / "other.f16bin"
         process = subprocess.Popen(self.command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not output.with_suffix(".journal").exists():
+        journal = output.with_suffix(".journal")
+        while not (journal.exists() and journal.stat().st_size > 0):
             self.assertIsNone(process.poll())
         process.kill()
         process.wait()
@@ -145,6 +146,41 @@ class IndexTest(unittest.TestCase):
         self.assertNotEqual(run.returncode, 0)
         self.assertIn("truncate", run.stderr)
         self.assertEqual(self.index(output, "--truncate", "left", "--overwrite").returncode, 1)
+
+    def test_an_output_never_replaces_its_input(self):
+        source = self.work / "precious.rows.jsonl"
+        source.write_text('{"_id": "1", "text": "a"}\n')
+        for output in source, self.work / "precious.fbin":
+            run = self.index(output, "--overwrite", source=source)
+            self.assertEqual(run.returncode, 2, run.stderr)
+            self.assertIn("would replace --input", run.stderr)
+        self.assertEqual(source.read_text(), '{"_id": "1", "text": "a"}\n')
+
+    def test_an_input_that_was_written_since_is_another(self):
+        source = self.work / "changing.jsonl"
+        source.write_text('{"_id": "1", "text": "a"}\n')
+        output = self.work / "changing-index.fbin"
+        self.assertEqual(self.index(output, source=source).returncode, 0)
+        source.write_text('{"_id": "1", "text": "b"}\n')
+        run = self.index(output, source=source)
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertIn("is of a run that was not this one: input was", run.stderr)
+
+    def test_a_damaged_journal_is_told_and_loses_nothing(self):
+        output = self.work / "damaged.f16bin"
+        process = subprocess.Popen(self.command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (output.exists() and output.stat().st_size > 10_000):
+            self.assertIsNone(process.poll())
+        process.kill()
+        process.wait()
+        journal, before = output.with_suffix(".journal"), output.read_bytes()
+        journal.write_bytes(b"x" + journal.read_bytes()[1:])
+        run = self.index(output)
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertIn("is damaged", run.stderr)
+        self.assertEqual(output.read_bytes(), before)
+        self.assertEqual(self.index(output, "--overwrite").returncode, 1)
+        self.expect_whole(output)
 
     def test_every_input_gives_the_same_index(self):
         plain = self.input.read_bytes()

@@ -143,7 +143,9 @@ TEST_F(OpenAiRoutesTest, ErrorsNameTheirFieldInOpenAisForm) {
       {R"({"input":[1,[2]]})", 400, "input"},
       {R"({"input":[[1],"a"]})", 400, "input"},
       {R"({"input":[1.5]})", 400, "input"},
-      {R"({"input":[[1],[-1]]})", 400, "input[1]"},
+      {R"({"input":[[1],[]]})", 400, "input[1]"},
+      {R"({"input":[[1],[-1]]})", 422, "input[1][0]"},
+      {R"({"input":[1,1099511627776]})", 422, "input[1]"},
       {R"({"input":["a",""]})", 400, "input[1]"},
       {R"({"input":""})", 400, "input"},
       {R"({"input":[[1],[99999]]})", 422, "input[1]"},
@@ -156,7 +158,7 @@ TEST_F(OpenAiRoutesTest, ErrorsNameTheirFieldInOpenAisForm) {
       {R"({"input":"a","truncate":"middle"})", 400, "truncate"},
       {R"({"input":"a","priority":1})", 400, "priority"},
       {R"({"input":"a","input":"b"})", 400, "input"},
-      {R"({"input":"a","model":"other"})", 404, nullptr},
+      {R"({"input":"a","model":"other"})", 404, "model"},
   };
   for (const Case& c : cases) {
     const auto response = Ask(c.body);

@@ -20,7 +20,7 @@ class Cutter {
     while (first + 1 < borders_.size()) {
       const size_t last = BestEnd(first, LastThatFits(first));
       const Chunk chunk = Trim(borders_[first].at, borders_[last].at);
-      if (chunk.begin < chunk.end) chunks.push_back(chunk);
+      Add(chunk, &chunks);
       if (last + 1 == borders_.size()) break;
       first = NextStart(first, last);
     }
@@ -28,6 +28,14 @@ class Cutter {
   }
 
  private:
+  // Where overlaps are large, a chunk may hold no more than the one before it, or all of it.
+  static void Add(const Chunk& chunk, std::vector<Chunk>* chunks) {
+    if (chunk.begin == chunk.end) return;
+    if (!chunks->empty() && chunk.end <= chunks->back().end) return;
+    if (!chunks->empty() && chunk.begin <= chunks->back().begin) chunks->pop_back();
+    chunks->push_back(chunk);
+  }
+
   size_t Tokens(size_t first, size_t last) const {
     const Chunk chunk = Trim(borders_[first].at, borders_[last].at);
     return count_(text_.substr(chunk.begin, chunk.end - chunk.begin));

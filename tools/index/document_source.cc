@@ -1,5 +1,7 @@
 #include "tools/index/document_source.h"
 
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -7,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "tools/index/document_readers.h"
 #include "xxhash.h"
 
@@ -54,15 +57,31 @@ absl::StatusOr<std::unique_ptr<DocumentSource>> OpenDocuments(DocumentOptions op
   return CsvDocuments(std::move(options), separator, *std::move(bytes), size);
 }
 
+namespace {
+
+// When the file was last written, "2026-01-31T12:00:00.5Z"; empty if it is not there.
+std::string ChangeTime(const std::string& path) {
+  struct stat state = {};
+  if (stat(path.c_str(), &state) != 0) return "";
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", absl::TimeFromTimespec(state.st_mtim),
+                          absl::UTCTimeZone());
+}
+
+}  // namespace
+
 absl::StatusOr<std::string> InputIdentity(const std::string& path) {
   if (path == "-") return "standard input";
-  if (!IsDirectory(path)) return absl::StrCat(path, ", ", FileSize(path), " bytes");
+  if (!IsDirectory(path)) {
+    return absl::StrCat(path, ", ", FileSize(path), " bytes of ", ChangeTime(path));
+  }
   const absl::StatusOr<std::vector<std::string>> files = FilesBelow(path);
   if (!files.ok()) return files.status();
   uint64_t digest = 0;
-  for (const std::string& file : *files)
-    digest = XXH3_64bits_withSeed(file.c_str(), file.size() + 1, digest);
-  return absl::StrCat(path, ", ", files->size(), " files, names' digest ",
+  for (const std::string& file : *files) {
+    const std::string state = absl::StrCat(file, "\n", FileSize(file), "\n", ChangeTime(file));
+    digest = XXH3_64bits_withSeed(state.data(), state.size(), digest);
+  }
+  return absl::StrCat(path, ", ", files->size(), " files, digest of their names, sizes and times ",
                       absl::Hex(digest, absl::kZeroPad16));
 }
 

@@ -69,8 +69,8 @@ inline constexpr size_t kMaxRecordBytes = size_t{64} << 20;
 // Errors name the path.
 absl::StatusOr<std::unique_ptr<DocumentSource>> OpenDocuments(DocumentOptions options);
 
-// What tells this input from others, for a run's identity: its path, and its size if it is a file
-// or its list of files if it is a directory.
+// What tells this input from others, for a run's identity: its path, and its size and when it was
+// last written, or those of all files of a directory.
 absl::StatusOr<std::string> InputIdentity(const std::string& path);
 
 }  // namespace quiver::index

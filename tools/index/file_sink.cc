@@ -68,7 +68,14 @@ absl::StatusOr<IndexSink::State> FileSink::Begin(const IndexSpace& space, const 
       }
     }
   }
-  absl::StatusOr<std::unique_ptr<Journal>> journal = Journal::Open(journal_path, run);
+  bool written = false;
+  for (int i = 0; i < kFileCount; ++i) {
+    std::error_code absent;
+    const auto size = fs::file_size(PathOf(static_cast<File>(i)), absent);
+    written |= Has(static_cast<File>(i)) && !absent && size > 0;
+  }
+  absl::StatusOr<std::unique_ptr<Journal>> journal =
+      Journal::Open(journal_path, run, /*may_begin=*/!written);
   if (!journal.ok()) return journal.status();
   journal_ = *std::move(journal);
   last_.run = run;

@@ -34,22 +34,28 @@ std::optional<std::string> ReadLine(absl::string_view bytes, size_t* at) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& path,
-                                                       const RunIdentity& run) {
+                                                       const RunIdentity& run, bool may_begin) {
   absl::StatusOr<std::unique_ptr<DurableFile>> file = DurableFile::Open(path);
   if (!file.ok()) return file.status();
   if (absl::Status status = (*file)->Lock(); !status.ok()) return status;
   std::unique_ptr<Journal> journal(new Journal(*std::move(file)));
-  if (absl::Status status = journal->ReadLines(path, run); !status.ok()) return status;
+  if (absl::Status status = journal->ReadLines(path, run, may_begin); !status.ok()) return status;
   return journal;
 }
 
-absl::Status Journal::ReadLines(const std::string& path, const RunIdentity& run) {
+absl::Status Journal::ReadLines(const std::string& path, const RunIdentity& run, bool may_begin) {
   const absl::StatusOr<std::string> bytes = file_->ReadAll();
   if (!bytes.ok()) return bytes.status();
   size_t at = 0;
   const std::optional<std::string> before = ReadLine(*bytes, &at);
   if (!before.has_value()) {
     // Nothing of the output was written before the journal's first line was.
+    if (!may_begin) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path,
+          ": is damaged, so that the output beside it cannot be gone on with (--overwrite "
+          "begins anew)"));
+    }
     absl::Status status = file_->Truncate(0);
     status.Update(file_->Append(Line(run)));
     status.Update(file_->Sync());

@@ -25,10 +25,11 @@ class Journal {
     std::vector<uint64_t> sizes;
   };
 
-  // Takes up the journal at `path` or makes one. FAILED_PRECONDITION if it is another run's than
-  // `run` (and says what differs) or another process holds it.
+  // Takes up the journal at `path`, or begins one if there is none that can be read and
+  // `may_begin`. FAILED_PRECONDITION if it is another run's than `run` (and says what differs), if
+  // it is damaged and must not begin anew, or if another process holds it.
   static absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& path,
-                                                       const RunIdentity& run);
+                                                       const RunIdentity& run, bool may_begin);
 
   // The last one that is whole.
   const std::optional<Entry>& last() const { return last_; }
@@ -39,7 +40,7 @@ class Journal {
  private:
   explicit Journal(std::unique_ptr<DurableFile> file) : file_(std::move(file)) {}
   // Reads the lines that are whole and cuts off the rest.
-  absl::Status ReadLines(const std::string& path, const RunIdentity& run);
+  absl::Status ReadLines(const std::string& path, const RunIdentity& run, bool may_begin);
 
   const std::unique_ptr<DurableFile> file_;
   std::optional<Entry> last_;

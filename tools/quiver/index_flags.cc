@@ -1,5 +1,6 @@
 #include "tools/quiver/index_flags.h"
 
+#include <system_error>
 #include <utility>
 
 #include "CLI/CLI.hpp"
@@ -245,6 +246,15 @@ void IndexFlags::CompleteFile() {
   if (!table.empty() || no_hnsw) {
     throw CLI::ValidationError(no_hnsw ? "--no-hnsw" : "--table",
                                "is for databases, and --output is a file");
+  }
+  // Whatever the output is called, its files have the same beginning.
+  const std::filesystem::path stem = std::filesystem::path(output).replace_extension();
+  for (const std::string& file :
+       {output, stem.string() + ".rows.jsonl", stem.string() + ".rejects.jsonl"}) {
+    std::error_code absent;
+    if (std::filesystem::equivalent(input, file, absent)) {
+      throw CLI::ValidationError("--output", absl::StrCat("would replace --input, ", input));
+    }
   }
   embed.type = index::DefaultType(*format);
   for (const ElementType type : kTypes) {
