@@ -233,6 +233,20 @@ class IndexTest(unittest.TestCase):
             self.assertEqual(data[before["end"]:max(after["begin"], before["end"])].strip(), b"")
         self.assertEqual((rows[0]["begin"], rows[-1]["end"]), (0, len(data)))
 
+    def test_no_chunk_lies_within_the_one_before_however_large_the_overlap(self):
+        source = self.work / "overlap.jsonl"
+        rng = random.Random(3)
+        whole = "\n\n".join(" ".join(text(rng).capitalize() for _ in range(3)) for _ in range(6))
+        source.write_text(json.dumps({"_id": "overlap", "text": whole}) + "\n")
+        for tokens, overlap in (8, 4), (32, 24):
+            output = self.work / f"overlap{tokens}.f16bin"
+            run = self.index(output, "--chunk-tokens", tokens, "--chunk-overlap", overlap, "--tokenizer", MODEL, source=source)
+            self.assertEqual(run.returncode, 0, run.stderr)
+            rows = self.rows(output)
+            for before, after in zip(rows, rows[1:]):
+                self.assertLess(before["begin"], after["begin"])
+                self.assertLess(before["end"], after["end"])
+
     def test_wrong_flags_name_themselves(self):
         for flags, said in ((["--shard", "3/3"], "--shard"), (["--chunk-tokens", "10"], "--tokenizer"),
                             (["--text", "{text"], "--text"), (["--table", "t"], "--table"), (["--output-type", "int8"], "--output-type")):

@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,9 +38,9 @@ absl::StatusOr<MemoryForecast> Forecast(const Way& way, ModelConfig config, cons
   return ForecastMemory(config, &weights, options, bytes);
 }
 
-Finding CheckWay(const Way& way, const ModelConfig& config, const Weights& weights, int64_t bytes) {
+Finding ToFinding(const Way& way, const ModelConfig& config,
+                  const absl::StatusOr<MemoryForecast>& forecast) {
   Finding finding{.name = way.name, .verdict = Verdict::kOk, .detail = "", .advice = ""};
-  const absl::StatusOr<MemoryForecast> forecast = Forecast(way, config, weights, bytes);
   if (!forecast.ok()) {
     finding.verdict = Verdict::kWarning;
     finding.detail = absl::StrCat(way.flags, ": ", forecast.status().message());
@@ -78,8 +78,9 @@ std::vector<Finding> CheckDeviceMemory(const std::string& model_dir, int64_t byt
   std::vector<Finding> findings;
   bool fits = false;
   for (const Way& way : ways) {
-    findings.push_back(CheckWay(way, *config, **weights, bytes));
-    fits |= Forecast(way, *config, **weights, bytes).ok();
+    const absl::StatusOr<MemoryForecast> forecast = Forecast(way, *config, **weights, bytes);
+    findings.push_back(ToFinding(way, *config, forecast));
+    fits |= forecast.ok();
   }
   if (!fits) {
     for (Finding& finding : findings) finding.verdict = Verdict::kFailure;

@@ -1,5 +1,6 @@
 #include "tools/quiver/index_flags.h"
 
+#include <filesystem>
 #include <system_error>
 #include <utility>
 
